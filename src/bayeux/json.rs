@@ -1,0 +1,132 @@
+//! Raw JSON values as a JavaScript peer would see them. Faye's rules are written in terms of truthiness and of
+//! string conversion, so both exist here once.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+/// A JSON value that is passed through byte for byte.
+pub type Raw = Box<RawValue>;
+
+/// Whether JavaScript takes the value for true: not `null`, `false`, `0` or `""`.
+pub fn truthy(raw: &RawValue) -> bool {
+    match raw.get() {
+        "null" | "false" | "\"\"" => false,
+        text => match text.as_bytes().first() {
+            Some(b'-' | b'0'..=b'9') => text.parse::<f64>().is_ok_and(|number| number != 0.0),
+            _ => true,
+        },
+    }
+}
+
+/// The value of a JSON string, or `None` for every other type.
+pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Borrowed<'_>>(raw.get()).ok().map(|borrowed| borrowed.0)
+}
+
+/// The value as JavaScript's `String(value)` writes it; error texts of the wire contract contain it.
+pub fn to_js_string(raw: &RawValue) -> Cow<'_, str> {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => string(raw).unwrap_or_default(),
+        Some(b'{') => "[object Object]".into(),
+        Some(b'[') => elements(raw)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|element| if element.get() == "null" { "".into() } else { to_js_string_flat(element) })
+            .collect::<Vec<_>>()
+            .join(",")
+            .into(),
+        _ => raw.get().into(),
+    }
+}
+
+/// As [`to_js_string`], but an inner array stays as it was sent: what a peer nests cannot make us recurse.
+fn to_js_string_flat(raw: &RawValue) -> Cow<'_, str> {
+    if raw.get().starts_with('[') { raw.get().into() } else { to_js_string(raw) }
+}
+
+/// The elements of a JSON array, or `None` for every other type.
+pub fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
+    if !raw.get().starts_with('[') {
+        return None;
+    }
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// Puts a Rust string into JSON.
+pub fn quote(text: &str) -> Raw {
+    // Serialising a string cannot fail: there is no map key, no number and no user code in it.
+    serde_json::value::to_raw_value(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// How deeply arrays and objects are nested in `text` (1 for `{}`), without recursion. Stops counting above `limit`.
+pub fn exceeds_depth(text: &[u8], limit: usize) -> bool {
+    // Most messages have fewer brackets than the limit: no need to look where they are.
+    if text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= limit {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in text {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// A string that borrows from its JSON where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Raw {
+        RawValue::from_string(text.to_owned()).expect(text)
+    }
+
+    #[test]
+    fn truthiness_is_that_of_javascript() {
+        for text in ["null", "false", "0", "-0", "0.0", "0e5", "\"\""] {
+            assert!(!truthy(&raw(text)), "{text}");
+        }
+        for text in ["true", "1", "-1", "0.5", "\"0\"", "[]", "{}", "\" \""] {
+            assert!(truthy(&raw(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn string_conversion_is_that_of_javascript() {
+        let table = [
+            ("\"a\\/b\"", "a/b"),
+            ("5", "5"),
+            ("true", "true"),
+            ("{\"a\":1}", "[object Object]"),
+            ("[\"iframe\",\"flash\"]", "iframe,flash"),
+            ("[]", ""),
+            ("[null,1]", ",1"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(to_js_string(&raw(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        assert!(!exceeds_depth(b"[[[]]]", 3));
+        assert!(exceeds_depth(b"[[[[]]]]", 3));
+        assert!(!exceeds_depth(br#"["[[[[\"[[[["]"#, 3));
+        assert!(!exceeds_depth(b"[[],[],[],[],[]]", 3));
+    }
+}

@@ -1,0 +1,415 @@
+//! The Bayeux envelope: parsed field by field, while `data`, `ext` and all that we do not know stay raw JSON.
+//!
+//! One type serves requests, replies and delivered messages, because extensions may see and change all three.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::error::BayeuxError;
+use super::json::{self, Raw};
+
+/// One Bayeux message. Absent fields are `None` (an absent channel is empty).
+#[derive(Debug, Clone, Default)]
+pub struct Message {
+    /// Channel name as sent; not yet checked. Empty when absent. A value of another type is kept as its JSON text,
+    /// which no channel grammar accepts.
+    pub channel: String,
+    /// Session id. `None` when absent or falsy.
+    pub client_id: Option<String>,
+    /// Message id: echoed as it came, string or not.
+    pub id: Option<Raw>,
+    /// Only in replies.
+    pub successful: Option<bool>,
+    /// Why a message is refused. An extension sets it (see [`Message::refuse`]); a request that already has one is
+    /// refused with it.
+    pub error: Option<String>,
+    /// The payload, byte for byte.
+    pub data: Option<Raw>,
+    /// Extension data, byte for byte.
+    pub ext: Option<Raw>,
+    /// Advice of a request, or of a reply.
+    pub advice: Option<Raw>,
+    /// Protocol version of a handshake.
+    pub version: Option<Raw>,
+    /// Connection types of a handshake.
+    pub supported_connection_types: Option<Raw>,
+    /// Connection type of a connect.
+    pub connection_type: Option<Raw>,
+    /// Channel or array of channels of a subscribe or unsubscribe.
+    pub subscription: Option<Raw>,
+    /// Advice that an extension wants in the reply to this request. Never on the wire by itself.
+    pub reply_advice: Option<Raw>,
+    /// Everything else, in the order sent.
+    pub rest: Vec<(String, Raw)>,
+}
+
+/// Bounds on what is parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many messages one request or frame may carry.
+    pub max_messages: usize,
+    /// How deeply arrays and objects may be nested: what we pass on, every subscriber has to parse.
+    pub max_depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_messages: 1000, max_depth: 100 }
+    }
+}
+
+/// Why a body or frame holds no Bayeux messages.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// Not JSON.
+    #[error("malformed JSON: {0}")]
+    Json(String),
+    /// JSON, but neither an object nor an array.
+    #[error("expected a message or an array of messages")]
+    NotMessages,
+    /// More messages than [`Limits::max_messages`].
+    #[error("too many messages in one batch: the limit is {0}")]
+    TooMany(usize),
+    /// Deeper than [`Limits::max_depth`].
+    #[error("nested too deeply: the limit is {0}")]
+    TooDeep(usize),
+}
+
+/// Parses a body or frame: one message, or an array of them. `null` elements vanish and other elements become messages
+/// without fields (which are then refused), as in Faye. Bytes that are not UTF-8 are replaced, as in Faye.
+///
+/// # Errors
+/// [`ParseError`] when the text is not JSON, holds no messages or exceeds `limits`.
+pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Vec<Message>, ParseError> {
+    let text = String::from_utf8_lossy(bytes);
+    if json::exceeds_depth(text.as_bytes(), limits.max_depth) {
+        return Err(ParseError::TooDeep(limits.max_depth));
+    }
+    let top: &RawValue = serde_json::from_str(&text).map_err(|error| ParseError::Json(error.to_string()))?;
+    match top.get().as_bytes().first() {
+        Some(b'{') => Ok(vec![parse_one(top)?]),
+        Some(b'[') => {
+            let mut deserializer = serde_json::Deserializer::from_str(top.get());
+            let batch = Batch { limit: limits.max_messages };
+            let parsed = batch.deserialize(&mut deserializer).map_err(|error| ParseError::Json(error.to_string()))?;
+            parsed.ok_or(ParseError::TooMany(limits.max_messages))
+        }
+        Some(b'n') => Ok(Vec::new()),
+        _ => Err(ParseError::NotMessages),
+    }
+}
+
+fn parse_one(raw: &RawValue) -> Result<Message, ParseError> {
+    match raw.get().as_bytes().first() {
+        Some(b'{') => {
+            let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+            deserializer.deserialize_map(MessageVisitor).map_err(|error| ParseError::Json(error.to_string()))
+        }
+        _ => Ok(Message::default()),
+    }
+}
+
+/// Reads an array of messages; `None` when there are more than `limit`.
+struct Batch {
+    limit: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Batch {
+    type Value = Option<Vec<Message>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Batch {
+    type Value = Option<Vec<Message>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of messages")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut messages = Vec::new();
+        let mut seen = 0;
+        while let Some(element) = elements.next_element::<&RawValue>()? {
+            seen += 1;
+            if seen > self.limit {
+                while elements.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(None);
+            }
+            if element.get() != "null" {
+                messages.push(parse_one(element).map_err(serde::de::Error::custom)?);
+            }
+        }
+        Ok(Some(messages))
+    }
+}
+
+struct MessageVisitor;
+
+impl<'de> Visitor<'de> for MessageVisitor {
+    type Value = Message;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message")
+    }
+
+    /// The last of two equal keys counts, as in JavaScript.
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Message, A::Error> {
+        let mut message = Message::default();
+        while let Some(name) = fields.next_key::<String>()? {
+            let value: &RawValue = fields.next_value()?;
+            let text = || if json::truthy(value) { json_text(value) } else { String::new() };
+            let owned = || Some(value.to_owned());
+            match name.as_str() {
+                "channel" => message.channel = text(),
+                "clientId" => message.client_id = Some(text()).filter(|id| !id.is_empty()),
+                "id" => message.id = owned(),
+                "successful" => message.successful = Some(json::truthy(value)),
+                "error" => message.error = Some(text()).filter(|error| !error.is_empty()),
+                "data" => message.data = owned(),
+                "ext" => message.ext = owned(),
+                "advice" => message.advice = owned(),
+                "version" => message.version = owned(),
+                "supportedConnectionTypes" => message.supported_connection_types = owned(),
+                "connectionType" => message.connection_type = owned(),
+                "subscription" => message.subscription = owned(),
+                _ => {
+                    message.rest.retain(|(other, _)| *other != name);
+                    message.rest.push((name, value.to_owned()));
+                }
+            }
+        }
+        Ok(message)
+    }
+}
+
+/// A string's value; any other value's JSON.
+fn json_text(raw: &RawValue) -> String {
+    json::string(raw).map_or_else(|| raw.get().to_owned(), std::borrow::Cow::into_owned)
+}
+
+impl Message {
+    /// Marks the message as refused; the server answers `successful: false` with this text. Use the Bayeux form
+    /// `403::Forbidden` where a client shall parse it.
+    pub fn refuse(&mut self, error: impl Into<String>) {
+        self.error = Some(error.into());
+    }
+
+    /// As [`Message::refuse`], with advice (a JSON object) for the reply.
+    pub fn refuse_with_advice(&mut self, error: impl Into<String>, advice: Raw) {
+        self.error = Some(error.into());
+        self.reply_advice = Some(advice);
+    }
+
+    /// The reply to this message, as yet without outcome: `id` if truthy, `clientId` and `channel` are echoed; `ext`,
+    /// `advice` and `data` never are (wire contract, envelope rules).
+    pub fn reply(&self) -> Self {
+        Self {
+            channel: self.channel.clone(),
+            client_id: self.client_id.clone(),
+            id: self.id.clone().filter(|id| json::truthy(id)),
+            ..Self::default()
+        }
+    }
+
+    /// The reply that says yes.
+    pub fn accept(&self) -> Self {
+        Self { successful: Some(true), ..self.reply() }
+    }
+
+    /// The reply that says no.
+    pub fn reject(&self, error: &BayeuxError) -> Self {
+        Self { successful: Some(false), error: Some(error.to_string()), ..self.reply() }
+    }
+
+    /// The message as subscribers get it: without `clientId`, `id`, `advice`, `successful` and `error`, so that a
+    /// publisher can neither leak its session nor steer other clients. All else that it sent is kept.
+    pub fn into_delivery(self) -> Self {
+        Self { client_id: None, id: None, advice: None, successful: None, error: None, ..self }
+    }
+
+    /// Reads a message that this server has encoded; `None` for anything else.
+    pub fn from_delivery(json: &[u8]) -> Option<Self> {
+        let raw: &RawValue = serde_json::from_slice(json).ok()?;
+        parse_one(raw).ok()
+    }
+
+    /// The message as compact JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128 + self.data.as_ref().map_or(0, |data| data.get().len()));
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// Appends the message as compact JSON, in Faye's field order.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        let mut object = Object { out, first: true };
+        object.raw("id", self.id.as_deref());
+        object.text("clientId", self.client_id.as_deref());
+        object.text("channel", Some(self.channel.as_str()).filter(|channel| !channel.is_empty()));
+        if let Some(successful) = self.successful {
+            object.key("successful");
+            object.out.extend_from_slice(if successful { b"true" } else { b"false" });
+        }
+        object.raw("version", self.version.as_deref());
+        object.raw("supportedConnectionTypes", self.supported_connection_types.as_deref());
+        object.raw("connectionType", self.connection_type.as_deref());
+        object.raw("subscription", self.subscription.as_deref());
+        object.text("error", self.error.as_deref());
+        object.raw("advice", self.advice.as_deref());
+        object.raw("data", self.data.as_deref());
+        object.raw("ext", self.ext.as_deref());
+        for (name, value) in &self.rest {
+            object.raw(name, Some(value));
+        }
+        object.end();
+    }
+}
+
+/// Writes the members of one JSON object.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Object<'_> {
+    fn key(&mut self, name: &str) {
+        self.out.push(if self.first { b'{' } else { b',' });
+        self.first = false;
+        self.string(name);
+        self.out.push(b':');
+    }
+
+    fn string(&mut self, text: &str) {
+        // Writing a string into a vector cannot fail.
+        let _ = serde_json::to_writer(&mut *self.out, text);
+    }
+
+    fn text(&mut self, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.key(name);
+            self.string(value);
+        }
+    }
+
+    fn raw(&mut self, name: &str, value: Option<&RawValue>) {
+        if let Some(value) = value {
+            self.key(name);
+            self.out.extend_from_slice(value.get().as_bytes());
+        }
+    }
+
+    fn end(self) {
+        self.out.extend_from_slice(if self.first { b"{}" } else { b"}" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(text: &str) -> Message {
+        let mut messages = parse(text.as_bytes(), &Limits::default()).expect(text);
+        assert_eq!(messages.len(), 1, "{text}");
+        messages.remove(0)
+    }
+
+    fn encoded(message: &Message) -> String {
+        String::from_utf8(message.encode()).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn payload_passes_byte_for_byte() {
+        let message = one(r#"{"channel":"/a","data":{"n": 1.00, "big":12345678901234567890,"s":"\ud800\/"}}"#);
+        assert_eq!(message.data.expect("data").get(), r#"{"n": 1.00, "big":12345678901234567890,"s":"\ud800\/"}"#);
+    }
+
+    #[test]
+    fn escaped_names_are_read() {
+        let message = one(r#"{"\u0063hannel":"\/meta\/handshake"}"#);
+        assert_eq!(message.channel, "/meta/handshake");
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_counts() {
+        let message = one(r#"{"channel":"/a","channel":"/b","x":1,"x":2}"#);
+        assert_eq!(encoded(&message), r#"{"channel":"/b","x":2}"#);
+    }
+
+    #[test]
+    fn wrong_types_never_look_like_a_channel_or_a_session() {
+        assert_eq!(one(r#"{"channel":["/foo"]}"#).channel, r#"["/foo"]"#);
+        assert_eq!(one(r#"{"channel":0}"#).channel, "");
+        assert_eq!(one(r#"{"clientId":{"a":1}}"#).client_id.as_deref(), Some(r#"{"a":1}"#));
+        assert_eq!(one(r#"{"clientId":false}"#).client_id, None);
+    }
+
+    #[test]
+    fn batches() {
+        let limits = Limits { max_messages: 2, max_depth: 5 };
+        let count = |text: &str| parse(text.as_bytes(), &limits).map(|messages| messages.len());
+        assert_eq!(count("[]"), Ok(0));
+        assert_eq!(count("null"), Ok(0));
+        assert_eq!(count("[null]"), Ok(0));
+        assert_eq!(count("[1,\"x\"]"), Ok(2));
+        assert_eq!(count("[[{}]]"), Ok(1));
+        assert_eq!(count("[{},{},{}]"), Err(ParseError::TooMany(2)));
+        assert_eq!(count("{\"a\":[[[[[]]]]]}"), Err(ParseError::TooDeep(5)));
+        for primitive in ["1", "\"x\"", "true"] {
+            assert_eq!(count(primitive), Err(ParseError::NotMessages), "{primitive}");
+        }
+        for malformed in ["", "{", "[{}", "{\"a\":}", "\u{feff}[]", "[] []", "{\"a\":1,}"] {
+            assert!(matches!(count(malformed), Err(ParseError::Json(_))), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_is_replaced() {
+        let message = parse(b"{\"channel\":\"/a\",\"data\":\"\xff\"}", &Limits::default()).expect("accepted").remove(0);
+        assert_eq!(message.data.expect("data").get(), "\"\u{fffd}\"");
+    }
+
+    #[test]
+    fn deliveries_cannot_steer_or_leak() {
+        let sent = r#"{"channel":"/a","clientId":"s","id":"1","data":1,"advice":{"reconnect":"none"},"successful":true,
+            "error":"x","ext":{"k":1},"custom":true}"#;
+        assert_eq!(encoded(&one(sent).into_delivery()), r#"{"channel":"/a","data":1,"ext":{"k":1},"custom":true}"#);
+    }
+
+    #[test]
+    fn ids_are_echoed_only_when_truthy() {
+        for (id, echoed) in
+            [("\"1\"", true), ("7", true), ("{\"a\":1}", true), ("0", false), ("\"\"", false), ("null", false)]
+        {
+            let message = one(&format!(r#"{{"channel":"/a","id":{id}}}"#));
+            assert_eq!(message.reply().id.is_some(), echoed, "{id}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_fail_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes, &Limits::default());
+        }
+
+        #[test]
+        fn encoding_parses_back(channel in "\\PC{0,20}", data in "[0-9]{1,6}", key in "[a-z]{1,8}", text in "\\PC{0,20}") {
+            let message = Message {
+                channel,
+                client_id: Some(text).filter(|text| !text.is_empty()),
+                data: RawValue::from_string(data.trim_start_matches('0').to_owned()).ok(),
+                rest: vec![(format!("x{key}"), RawValue::NULL.to_owned())],
+                ..Message::default()
+            };
+            let again = one(&encoded(&message));
+            prop_assert_eq!(encoded(&again), encoded(&message));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `weft serve`: runs a node until a signal.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{FAILED, MISUSED, NodeArguments, complain, logs};
+use crate::node::{Config, Node, NodeError};
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct ServeArguments {
+    #[command(flatten)]
+    node: NodeArguments,
+    /// Write the chosen addresses to this file, as JSON, once the node serves.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
+    let config = match Config::load(arguments.node.config.as_deref(), &arguments.node.overrides()) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&anyhow::Error::new(error).context("bad configuration"));
+            return ExitCode::from(MISUSED);
+        }
+    };
+    if let Err(error) = logs::start(&config.log) {
+        complain(&error.context("bad configuration: `log.level`"));
+        return ExitCode::from(MISUSED);
+    }
+    raise_file_limit();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&anyhow::Error::new(error).context("cannot start"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    match runtime.block_on(serve(config, arguments.ready_file.as_deref())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            let misused = matches!(error.downcast_ref(), Some(NodeError::Config(_)));
+            ExitCode::from(if misused { MISUSED } else { FAILED })
+        }
+    }
+}
+
+async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
+    // Before the node serves, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let node = Node::start(config).await?;
+    if let Some(path) = ready_file {
+        write_ready_file(path, &node).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "asked to stop");
+    tokio::select! {
+        _ = node.stop() => {}
+        // A second signal ends it at once.
+        _ = terminate.recv() => tracing::warn!("second signal: stopping at once"),
+        _ = interrupt.recv() => tracing::warn!("second signal: stopping at once"),
+    }
+    Ok(())
+}
+
+/// Written beside and renamed, so that who waits for the file never reads half of it.
+fn write_ready_file(path: &Path, node: &Node) -> std::io::Result<()> {
+    let ready = serde_json::json!({
+        "listen": node.public_addr().to_string(),
+        "internal": node.internal_addr().to_string(),
+    });
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let temporary = PathBuf::from(name);
+    let mut file = std::fs::File::create(&temporary)?;
+    writeln!(file, "{ready}")?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
+}
+
+/// Every connection is a file: as many as the system lets us have.
+fn raise_file_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "file limit"),
+        Err(error) => tracing::warn!(%error, "cannot raise the file limit"),
+    }
+}

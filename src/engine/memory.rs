@@ -1,0 +1,258 @@
+//! The engine inside one process: the embedded default, and the model that every other engine is held against.
+//!
+//! One lock guards the partition; it is never held across an await. Room in the feeds is reserved before the lock is
+//! taken, so that storing and announcing is one step and a full feed slows publishers down instead of losing anything.
+//! Several nodes may share one engine (tests do): each gets a [`MemoryNode`] and a feed.
+
+mod log;
+mod partition;
+mod session;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
+
+use self::partition::Partition;
+use super::position::Position;
+use super::types::*;
+use super::{Engine, Feed, Publication};
+use crate::bayeux::Pattern;
+
+/// Bounds of the memory engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Entries that one log keeps. A session that falls further behind is told of a gap.
+    pub log_entries: usize,
+    /// Bytes that one log keeps.
+    pub log_bytes: usize,
+    /// How long an entry is kept.
+    pub log_age: Duration,
+    /// Bytes in all logs together; publishes are refused above.
+    pub total_bytes: usize,
+    /// Events that may wait in a node's feed before publishers are slowed down.
+    pub feed_events: usize,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self {
+            log_entries: 10_000,
+            log_bytes: 64 << 20,
+            log_age: Duration::from_secs(195),
+            total_bytes: 1 << 30,
+            feed_events: 16_384,
+        }
+    }
+}
+
+/// The state that all nodes of the engine share.
+#[derive(Clone)]
+pub struct MemoryEngine(Arc<Shared>);
+
+struct Shared {
+    limits: MemoryLimits,
+    partition: Mutex<Partition>,
+    /// Replaced, never changed: operations take a snapshot and reserve room without the lock.
+    nodes: RwLock<Arc<Vec<Arc<NodeLink>>>>,
+}
+
+/// A node as the engine sees it.
+struct NodeLink {
+    id: NodeId,
+    feed: mpsc::Sender<FeedEvent>,
+    /// Logs that the node listens to. Taken only while the partition's lock is held.
+    listening: Mutex<HashSet<Pattern>>,
+}
+
+/// One node's connection to a [`MemoryEngine`].
+pub struct MemoryNode {
+    engine: MemoryEngine,
+    link: Arc<NodeLink>,
+}
+
+impl Default for MemoryEngine {
+    fn default() -> Self {
+        Self::new(MemoryLimits::default())
+    }
+}
+
+impl MemoryEngine {
+    /// An empty engine.
+    pub fn new(limits: MemoryLimits) -> Self {
+        let nodes = RwLock::new(Arc::new(Vec::new()));
+        Self(Arc::new(Shared { limits, partition: Mutex::new(Partition::new(limits)), nodes }))
+    }
+
+    /// Connects a node; gives its connection and its feed. The node is forgotten when its feed is dropped.
+    pub fn connect(&self, id: NodeId) -> (MemoryNode, Feed) {
+        let (sender, feed) = mpsc::channel(self.0.limits.feed_events);
+        let link = Arc::new(NodeLink { id, feed: sender, listening: Mutex::default() });
+        let mut nodes = self.0.nodes.write();
+        let alive = nodes.iter().filter(|node| !node.feed.is_closed()).cloned();
+        *nodes = Arc::new(alive.chain([link.clone()]).collect());
+        (MemoryNode { engine: self.clone(), link }, feed)
+    }
+
+    /// Runs one step on the partition with room for `events` announcements on every node's feed.
+    async fn step<T>(&self, events: usize, step: impl FnOnce(&mut Partition, &mut Announcer<'_>) -> T) -> T {
+        let nodes = self.0.nodes.read().clone();
+        let mut rooms = Vec::with_capacity(nodes.len());
+        for node in nodes.iter() {
+            // An error means that the node is gone.
+            if let Ok(permits) = node.feed.reserve_many(events).await {
+                rooms.push((&**node, permits));
+            }
+        }
+        let mut partition = self.0.partition.lock();
+        step(&mut partition, &mut Announcer { rooms })
+    }
+}
+
+/// Puts events into the reserved room of the feeds.
+struct Announcer<'a> {
+    rooms: Vec<(&'a NodeLink, mpsc::PermitIterator<'a, FeedEvent>)>,
+}
+
+impl Announcer<'_> {
+    /// Announces a message to the nodes that listen to `log`.
+    fn message(&mut self, log: &Pattern, previous: Position, delivery: &Arc<Delivery>) {
+        for (node, room) in &mut self.rooms {
+            if !node.listening.lock().contains(log) {
+                continue;
+            }
+            debug_assert!(room.len() > 0, "a step announces no more than it reserved");
+            if let Some(permit) = room.next() {
+                permit.send(FeedEvent::Message { log: log.clone(), previous, delivery: delivery.clone() });
+            }
+        }
+    }
+
+    /// Tells `target` about a session.
+    fn control(&mut self, target: Option<&NodeId>, session: &SessionId, what: ControlKind) {
+        let Some(target) = target else { return };
+        if let Some((_, room)) = self.rooms.iter_mut().find(|(node, _)| node.id == *target)
+            && let Some(permit) = room.next()
+        {
+            permit.send(FeedEvent::Control(Control { session: session.clone(), what }));
+        }
+    }
+}
+
+impl MemoryNode {
+    /// Announcements are lost from here on until [`MemoryNode::restore_feed`]: for tests of repair.
+    pub async fn break_feed(&self) {
+        {
+            let _partition = self.engine.0.partition.lock();
+            self.link.listening.lock().clear();
+        }
+        let _ = self.link.feed.send(FeedEvent::Broken).await;
+    }
+
+    /// Ends [`MemoryNode::break_feed`].
+    pub async fn restore_feed(&self) {
+        let _ = self.link.feed.send(FeedEvent::Restored).await;
+    }
+}
+
+impl Engine for MemoryNode {
+    async fn create(&self, session: &SessionId, lifetime: Duration, max: usize) -> Result<Create, EngineError> {
+        Ok(self.engine.0.partition.lock().create(session, lifetime, max))
+    }
+
+    async fn touch(&self, session: &SessionId, epoch: Option<Epoch>) -> Result<Touch, EngineError> {
+        Ok(self.engine.0.partition.lock().touch(session, epoch))
+    }
+
+    async fn heartbeat(&self, session: &SessionId) -> Result<Touch, EngineError> {
+        Ok(self.engine.0.partition.lock().heartbeat(session))
+    }
+
+    async fn end(&self, session: &SessionId, why: Ended) -> Result<Option<EndedSession>, EngineError> {
+        Ok(self.engine.step(1, |partition, announcer| partition.end(session, why, announcer)).await)
+    }
+
+    async fn subscribe(&self, session: &SessionId, pattern: &Pattern, max: usize) -> Result<Subscribe, EngineError> {
+        Ok(self.engine.step(1, |partition, announcer| partition.subscribe(session, pattern, max, announcer)).await)
+    }
+
+    async fn unsubscribe(&self, session: &SessionId, pattern: &Pattern) -> Result<Unsubscribe, EngineError> {
+        Ok(self.engine.step(1, |partition, announcer| partition.unsubscribe(session, pattern, announcer)).await)
+    }
+
+    async fn attach(&self, request: AttachRequest<'_>) -> Result<Attach, EngineError> {
+        let node = &self.link.id;
+        Ok(self.engine.step(1, |partition, announcer| partition.attach(node, &request, announcer)).await)
+    }
+
+    async fn subscriptions(&self, session: &SessionId, epoch: Epoch) -> Result<Subscriptions, EngineError> {
+        Ok(self.engine.0.partition.lock().subscriptions(session, epoch))
+    }
+
+    async fn record(&self, request: RecordRequest<'_>) -> Result<Record, EngineError> {
+        Ok(self.engine.0.partition.lock().record(&request))
+    }
+
+    async fn release(&self, session: &SessionId, epoch: Epoch, connect_id: Option<&str>) -> Result<(), EngineError> {
+        self.engine.0.partition.lock().release(session, epoch, connect_id);
+        Ok(())
+    }
+
+    async fn written(&self, session: &SessionId, epoch: Epoch) -> Result<(), EngineError> {
+        self.engine.0.partition.lock().written(session, epoch);
+        Ok(())
+    }
+
+    async fn commit(&self, items: &[Commit]) -> Result<Vec<CommitOutcome>, EngineError> {
+        let mut partition = self.engine.0.partition.lock();
+        Ok(items.iter().map(|item| partition.commit(item)).collect())
+    }
+
+    async fn detach(&self, item: &Commit) -> Result<(), EngineError> {
+        self.engine.0.partition.lock().detach(item);
+        Ok(())
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<Position, EngineError> {
+        let expansion = publication.channel.expand();
+        let room = expansion.len();
+        self.engine.step(room, |partition, announcer| partition.publish(publication, &expansion, announcer)).await
+    }
+
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {
+        Ok(self.engine.step(1, |partition, announcer| partition.read(&request, announcer)).await)
+    }
+
+    async fn listen(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        let _partition = self.engine.0.partition.lock();
+        self.link.listening.lock().extend(logs.iter().cloned());
+        Ok(())
+    }
+
+    async fn unlisten(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        let _partition = self.engine.0.partition.lock();
+        let mut listening = self.link.listening.lock();
+        for log in logs {
+            listening.remove(log);
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Vec<EndedSession>, EngineError> {
+        let mut ended = Vec::new();
+        let overdue = self.engine.0.partition.lock().overdue(limit);
+        for session in overdue {
+            // The session may have come back since: ending it checks the deadline again in the same step.
+            let step = |partition: &mut Partition, announcer: &mut Announcer<'_>| partition.expire(&session, announcer);
+            ended.extend(self.engine.step(1, step).await);
+        }
+        self.engine.0.partition.lock().trim(limit);
+        Ok(ended)
+    }
+
+    async fn sessions(&self) -> Result<usize, EngineError> {
+        Ok(self.engine.0.partition.lock().sessions())
+    }
+}

@@ -1,0 +1,377 @@
+//! The memory engine's state behind its lock: sessions, logs, deadlines, the clock. Every method is one atomic step.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::log::Log;
+use super::session::{Session, Settled};
+use super::{Announcer, MemoryLimits};
+use crate::bayeux::Pattern;
+use crate::engine::*;
+
+/// The engine's only partition.
+const PARTITION: PartitionId = PartitionId(0);
+
+pub(super) struct Partition {
+    limits: MemoryLimits,
+    clock: Position,
+    /// The wall clock when the engine started; afterwards only the monotonic clock counts.
+    started_millis: u64,
+    started: Instant,
+    sessions: HashMap<SessionId, Session>,
+    /// The sessions by deadline.
+    deadlines: BTreeSet<(Instant, SessionId)>,
+    logs: HashMap<Pattern, Log>,
+    /// Logs that hold something, by the time at which their oldest entry may go.
+    aging: BTreeSet<(u64, Pattern)>,
+    /// Bytes of payload in all logs.
+    bytes: usize,
+}
+
+impl Partition {
+    pub(super) fn new(limits: MemoryLimits) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            limits,
+            clock: Position::default(),
+            started_millis: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX / 2048),
+            started: Instant::now(),
+            sessions: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            logs: HashMap::new(),
+            aging: BTreeSet::new(),
+            bytes: 0,
+        }
+    }
+
+    fn now_millis(&self) -> u64 {
+        // Half a billion years of uptime fit.
+        self.started_millis + self.started.elapsed().as_millis() as u64
+    }
+
+    fn tick(&mut self) -> Position {
+        self.clock = Position::after(self.clock, self.now_millis());
+        self.clock
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(super) fn create(&mut self, id: &SessionId, lifetime: Duration, max: usize) -> Create {
+        if self.sessions.len() >= max {
+            return Create::TooMany;
+        }
+        let session = Session::new(lifetime, self.tick());
+        self.deadlines.insert((session.deadline, id.clone()));
+        self.sessions.insert(id.clone(), session);
+        Create::Created
+    }
+
+    /// The session, with its life extended.
+    fn heard_of(&mut self, id: &SessionId) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(id)?;
+        self.deadlines.remove(&(session.deadline, id.clone()));
+        session.deadline = Instant::now() + session.lifetime;
+        self.deadlines.insert((session.deadline, id.clone()));
+        Some(session)
+    }
+
+    pub(super) fn touch(&mut self, id: &SessionId, epoch: Option<Epoch>) -> Touch {
+        match self.heard_of(id) {
+            None => Touch::Unknown,
+            Some(session) if epoch.is_some_and(|epoch| epoch != session.epoch) => Touch::Stale,
+            Some(_) => Touch::Alive,
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, id: &SessionId) -> Touch {
+        match self.heard_of(id) {
+            None => Touch::Unknown,
+            Some(session) => {
+                session.heartbeat();
+                Touch::Alive
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, id: &SessionId, why: Ended, announcer: &mut Announcer<'_>) -> Option<EndedSession> {
+        let session = self.sessions.remove(id)?;
+        self.deadlines.remove(&(session.deadline, id.clone()));
+        let patterns: Vec<_> = session.subscriptions.into_keys().collect();
+        for pattern in &patterns {
+            self.leave(pattern);
+        }
+        announcer.control(session.node.as_ref(), id, ControlKind::Ended(why));
+        Some(EndedSession { session: id.clone(), patterns })
+    }
+
+    pub(super) fn expire(&mut self, id: &SessionId, announcer: &mut Announcer<'_>) -> Option<EndedSession> {
+        let overdue = self.sessions.get(id).is_some_and(|session| session.deadline <= Instant::now());
+        if overdue { self.end(id, Ended::Expired, announcer) } else { None }
+    }
+
+    pub(super) fn overdue(&self, limit: usize) -> Vec<SessionId> {
+        let now = Instant::now();
+        self.deadlines
+            .iter()
+            .take_while(|(deadline, _)| *deadline <= now)
+            .take(limit)
+            .map(|(_, id)| id.clone())
+            .collect()
+    }
+
+    /// One subscriber less; the log goes with the last one.
+    fn leave(&mut self, pattern: &Pattern) {
+        let Some(log) = self.logs.get_mut(pattern) else { return };
+        log.subscribers -= 1;
+        if log.subscribers == 0 {
+            self.bytes -= log.bytes();
+            if let Some(oldest) = log.oldest_millis() {
+                self.aging.remove(&(oldest, pattern.clone()));
+            }
+            self.logs.remove(pattern);
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        id: &SessionId,
+        pattern: &Pattern,
+        max: usize,
+        announcer: &mut Announcer<'_>,
+    ) -> Subscribe {
+        let since = self.tick();
+        let Some(session) = self.sessions.get_mut(id) else { return Subscribe::Unknown };
+        if session.subscriptions.contains_key(pattern) {
+            return Subscribe::Kept;
+        }
+        if session.subscriptions.len() >= max {
+            return Subscribe::TooMany;
+        }
+        session.subscriptions.insert(pattern.clone(), since);
+        session.version.0 += 1;
+        self.logs.entry(pattern.clone()).or_insert_with(|| Log::starting_at(since)).subscribers += 1;
+        announcer.control(session.node.as_ref(), id, ControlKind::Resubscribed { version: session.version });
+        Subscribe::Added
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        id: &SessionId,
+        pattern: &Pattern,
+        announcer: &mut Announcer<'_>,
+    ) -> Unsubscribe {
+        let Some(session) = self.sessions.get_mut(id) else { return Unsubscribe::Unknown };
+        if session.subscriptions.remove(pattern).is_none() {
+            return Unsubscribe::Absent;
+        }
+        session.version.0 += 1;
+        announcer.control(session.node.as_ref(), id, ControlKind::Resubscribed { version: session.version });
+        self.leave(pattern);
+        Unsubscribe::Removed
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        node: &NodeId,
+        request: &AttachRequest<'_>,
+        announcer: &mut Announcer<'_>,
+    ) -> Attach {
+        let clock = self.clock;
+        let Some(session) = self.heard_of(request.session) else { return Attach::Unknown };
+        let (start, ceiling) = match session.settle(&request.link, clock) {
+            Settled::Deliver { start, ceiling } => (start, ceiling),
+            Settled::Late => return Attach::Late,
+            Settled::Closed => return Attach::Closed,
+        };
+        let (first, before) = session.take_over(node, &request.link);
+        if before.as_ref() != Some(node) {
+            let connect_id = match request.link {
+                Link::Poll { connect_id, .. } | Link::Socket { connect_id, .. } => connect_id.map(Into::into),
+                Link::Stream { .. } | Link::Local => None,
+            };
+            let what = ControlKind::Superseded { epoch: session.epoch, connect_id };
+            announcer.control(before.as_ref(), request.session, what);
+        }
+        Attach::Attached(Attached {
+            epoch: session.epoch,
+            version: session.version,
+            subscriptions: subscriptions_of(session),
+            cursor: Cursor::single(start),
+            ceiling: ceiling.map(Cursor::single),
+            first,
+        })
+    }
+
+    pub(super) fn subscriptions(&self, id: &SessionId, epoch: Epoch) -> Subscriptions {
+        match self.sessions.get(id) {
+            None => Subscriptions::Unknown,
+            Some(session) if session.epoch != epoch => Subscriptions::Stale,
+            Some(session) => Subscriptions::Current(session.version, subscriptions_of(session)),
+        }
+    }
+
+    pub(super) fn record(&mut self, request: &RecordRequest<'_>) -> Record {
+        let Some(session) = self.sessions.get_mut(request.session) else { return Record::Unknown };
+        if session.epoch != request.epoch {
+            return Record::Stale { same_id: session.newest_id_is(request.connect_id) };
+        }
+        if session.version != request.version {
+            return Record::Outdated;
+        }
+        session.record(request.connect_id, request.upto.get(PARTITION));
+        Record::Recorded
+    }
+
+    pub(super) fn release(&mut self, id: &SessionId, epoch: Epoch, connect_id: Option<&str>) {
+        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.epoch == epoch) {
+            session.release(connect_id);
+        }
+    }
+
+    pub(super) fn written(&mut self, id: &SessionId, epoch: Epoch) {
+        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.epoch == epoch) {
+            session.written();
+        }
+    }
+
+    pub(super) fn commit(&mut self, item: &Commit) -> CommitOutcome {
+        let upto = item.cursor.get(PARTITION).min(self.clock);
+        let Some(session) = self.sessions.get_mut(&item.session) else { return CommitOutcome::Unknown };
+        if session.epoch != item.epoch {
+            return CommitOutcome::Stale;
+        }
+        if session.version != item.version {
+            return CommitOutcome::Outdated;
+        }
+        match item.progress {
+            Progress::Confirmed => session.confirm(upto),
+            Progress::Flushed => session.flush(upto),
+        }
+        CommitOutcome::Committed
+    }
+
+    pub(super) fn detach(&mut self, item: &Commit) {
+        if matches!(self.commit(item), CommitOutcome::Committed | CommitOutcome::Outdated)
+            && let Some(session) = self.sessions.get_mut(&item.session)
+        {
+            session.epoch.0 += 1;
+            session.node = None;
+        }
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        publication: Publication,
+        expansion: &[Pattern],
+        announcer: &mut Announcer<'_>,
+    ) -> Result<Position, EngineError> {
+        if self.bytes + publication.array.len() > self.limits.total_bytes {
+            return Err(EngineError::Full(self.limits.total_bytes));
+        }
+        let position = self.tick();
+        let Publication { channel, array } = publication;
+        let delivery = Arc::new(Delivery { partition: PARTITION, position, channel, array });
+        let age = self.limits.log_age.as_millis() as u64;
+        let oldest = Position::at_millis(position.millis().saturating_sub(age));
+        for pattern in expansion {
+            let Some(log) = self.logs.get_mut(pattern) else { continue };
+            let aged_before = log.oldest_millis();
+            let previous = log.append(delivery.clone());
+            self.bytes += delivery.array.len();
+            self.bytes -= log.trim(&self.limits, oldest);
+            Self::note_age(&mut self.aging, pattern, aged_before, log.oldest_millis());
+            announcer.message(pattern, previous, &delivery);
+        }
+        Ok(position)
+    }
+
+    fn note_age(aging: &mut BTreeSet<(u64, Pattern)>, pattern: &Pattern, before: Option<u64>, now: Option<u64>) {
+        if before == now {
+            return;
+        }
+        if let Some(before) = before {
+            aging.remove(&(before, pattern.clone()));
+        }
+        if let Some(now) = now {
+            aging.insert((now, pattern.clone()));
+        }
+    }
+
+    /// Drops entries that are too old, from at most `limit` logs.
+    pub(super) fn trim(&mut self, limit: usize) {
+        let oldest = self.now_millis().saturating_sub(self.limits.log_age.as_millis() as u64);
+        for _ in 0..limit {
+            let Some((stored, pattern)) = self.aging.first().filter(|(stored, _)| *stored < oldest).cloned() else {
+                return;
+            };
+            self.aging.pop_first();
+            let Some(log) = self.logs.get_mut(&pattern) else { continue };
+            self.bytes -= log.trim(&self.limits, Position::at_millis(oldest));
+            Self::note_age(&mut self.aging, &pattern, Some(stored), log.oldest_millis());
+        }
+    }
+
+    pub(super) fn read(&mut self, request: &ReadRequest<'_>, announcer: &mut Announcer<'_>) -> Read {
+        let Some(session) = self.sessions.get(request.session) else { return Read::Unknown };
+        if session.epoch != request.epoch {
+            return Read::Stale;
+        }
+        if session.version != request.version {
+            return Read::Outdated;
+        }
+        match self.snapshot(request) {
+            Some(snapshot) => Read::Snapshot(snapshot),
+            None => {
+                self.end(request.session, Ended::Gap, announcer);
+                Read::Gap
+            }
+        }
+    }
+
+    /// All logs of the request at this moment; `None` when one of them no longer reaches back far enough.
+    fn snapshot(&self, request: &ReadRequest<'_>) -> Option<Snapshot> {
+        let mut found: Vec<&Arc<Delivery>> = Vec::new();
+        // Complete up to here: the lowest position at which a log was cut off.
+        let mut upto = self.clock;
+        for (pattern, from) in request.from {
+            let tail = self.logs.get(pattern)?.past(*from);
+            if tail.gap {
+                return None;
+            }
+            let before = found.len();
+            found.extend(tail.deliveries.take(request.max_messages + 1));
+            if found.len() - before > request.max_messages {
+                found.pop();
+                upto = upto.min(found.last().map_or(*from, |delivery| delivery.position));
+            }
+        }
+        found.sort_unstable_by_key(|delivery| delivery.position);
+        found.dedup_by_key(|delivery| delivery.position);
+        let mut bytes = 0;
+        let mut deliveries: Vec<Arc<Delivery>> = Vec::with_capacity(found.len());
+        for delivery in found.into_iter().take_while(|delivery| delivery.position <= upto) {
+            bytes += delivery.array.len();
+            if deliveries.len() == request.max_messages || (bytes > request.max_bytes && !deliveries.is_empty()) {
+                break;
+            }
+            deliveries.push(delivery.clone());
+        }
+        if let Some(last) =
+            deliveries.last().filter(|_| bytes > request.max_bytes || deliveries.len() == request.max_messages)
+        {
+            upto = upto.min(last.position);
+        }
+        Some(Snapshot { deliveries, upto: Cursor::single(upto), truncated: upto < self.clock })
+    }
+}
+
+fn subscriptions_of(session: &Session) -> Vec<Subscription> {
+    let subscription =
+        |(pattern, since): (&Pattern, &Position)| Subscription { pattern: pattern.clone(), since: *since };
+    session.subscriptions.iter().map(subscription).collect()
+}

@@ -1,0 +1,225 @@
+//! One session in the memory engine, and the rules by which an attach settles what was delivered before
+//! (`docs/design.md`, "Confirming delivery").
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::bayeux::Pattern;
+use crate::engine::*;
+
+/// How many connect ids are remembered, to know late copies of old connects.
+const REMEMBERED_IDS: usize = 8;
+/// For how long a remembered id counts.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// Complete writes after which a repeated reply counts as received: the client has a constant id.
+const WRITES_THAT_CONFIRM: u8 = 3;
+
+/// A session's durable state.
+pub(super) struct Session {
+    pub(super) lifetime: Duration,
+    /// When it ends unless it is heard of.
+    pub(super) deadline: Instant,
+    pub(super) epoch: Epoch,
+    pub(super) version: Version,
+    /// Who attached it last; `None` after an orderly detach.
+    pub(super) node: Option<NodeId>,
+    /// The newest attachment is an event stream.
+    stream: bool,
+    /// All up to here was received, or published before the session.
+    pub(super) cursor: Position,
+    pub(super) subscriptions: BTreeMap<Pattern, Position>,
+    /// What the last poll's reply carried and nobody confirmed yet.
+    pending: Option<Pending>,
+    /// The newest connect ids, newest last.
+    recent: VecDeque<(Box<str>, Instant)>,
+    /// The last connect was taken for a late copy; the next one is not.
+    late_before: bool,
+    attached_before: bool,
+    /// Written to an event stream since the last heartbeat.
+    flushed: Option<Position>,
+    /// Written before the last heartbeat: the next one confirms it.
+    flushed_before: Option<Position>,
+}
+
+struct Pending {
+    connect_id: Option<Box<str>>,
+    upto: Position,
+    /// Complete writes of repetitions.
+    writes: u8,
+}
+
+/// What settling said.
+pub(super) enum Settled {
+    /// Deliver what lies past `start`, and nothing past `ceiling`.
+    Deliver {
+        start: Position,
+        ceiling: Option<Position>,
+    },
+    Late,
+    Closed,
+}
+
+impl Session {
+    pub(super) fn new(lifetime: Duration, clock: Position) -> Self {
+        Self {
+            lifetime,
+            deadline: Instant::now() + lifetime,
+            epoch: Epoch(0),
+            version: Version(0),
+            node: None,
+            stream: false,
+            cursor: clock,
+            subscriptions: BTreeMap::new(),
+            pending: None,
+            recent: VecDeque::new(),
+            late_before: false,
+            attached_before: false,
+            flushed: None,
+            flushed_before: None,
+        }
+    }
+
+    /// Decides what an attach confirms and where it starts. `clock` bounds positions that come from a client.
+    pub(super) fn settle(&mut self, link: &Link<'_>, clock: Position) -> Settled {
+        match *link {
+            Link::Poll { connect_id, retry } => {
+                if connect_id.is_some_and(|id| self.is_late(id)) {
+                    self.late_before = true;
+                    return Settled::Late;
+                }
+                self.late_before = false;
+                self.settle_poll(connect_id, retry)
+            }
+            Link::Socket { connect_id, retry } => {
+                self.late_before = false;
+                if !self.repeats(connect_id, retry) {
+                    self.confirm_pending();
+                }
+                // A repetition clears the record: the socket's own pongs confirm from here.
+                self.pending = None;
+                self.remember(connect_id);
+                Settled::Deliver { start: self.cursor, ceiling: None }
+            }
+            Link::Stream { last_event } => self.settle_stream(last_event, clock),
+            Link::Local => {
+                self.confirm_pending();
+                Settled::Deliver { start: self.cursor, ceiling: None }
+            }
+        }
+    }
+
+    fn settle_poll(&mut self, connect_id: Option<&str>, retry: bool) -> Settled {
+        let repeats = self.repeats(connect_id, retry);
+        self.remember(connect_id);
+        if !repeats {
+            self.confirm_pending();
+            return Settled::Deliver { start: self.cursor, ceiling: None };
+        }
+        let ceiling = self.pending.as_mut().map(|pending| {
+            pending.connect_id = connect_id.map(Into::into);
+            pending.upto
+        });
+        Settled::Deliver { start: self.cursor, ceiling }
+    }
+
+    /// Opening a stream confirms nothing; it starts after what a poll's reply may just be carrying.
+    fn settle_stream(&mut self, last_event: Option<&LastEvent>, clock: Position) -> Settled {
+        if let Some(last) = last_event {
+            if self.stream && self.node.is_some() && last.epoch < self.epoch {
+                return Settled::Closed;
+            }
+            self.cursor = self.cursor.max(last.cursor.get(PartitionId::default()).min(clock));
+        }
+        let start = self.pending.as_ref().map_or(self.cursor, |pending| pending.upto.max(self.cursor));
+        Settled::Deliver { start, ceiling: None }
+    }
+
+    /// Whether a connect asks again for what the last reply carried.
+    fn repeats(&self, connect_id: Option<&str>, retry: bool) -> bool {
+        let Some(pending) = &self.pending else { return false };
+        if pending.writes >= WRITES_THAT_CONFIRM {
+            return false;
+        }
+        (connect_id.is_some() && pending.connect_id.as_deref() == connect_id) || (retry && self.attached_before)
+    }
+
+    /// Whether the id belongs to an older connect than the newest one. Never twice in a row: a client that starts its
+    /// ids again must get on.
+    fn is_late(&self, connect_id: &str) -> bool {
+        let newest = self.recent.back().is_some_and(|(id, _)| **id == *connect_id);
+        let known = self.recent.iter().any(|(id, seen)| **id == *connect_id && seen.elapsed() < REMEMBERED_FOR);
+        known && !newest && !self.late_before
+    }
+
+    fn remember(&mut self, connect_id: Option<&str>) {
+        let Some(connect_id) = connect_id else { return };
+        self.recent.retain(|(id, _)| **id != *connect_id);
+        if self.recent.len() == REMEMBERED_IDS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((connect_id.into(), Instant::now()));
+    }
+
+    fn confirm_pending(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.cursor = self.cursor.max(pending.upto);
+        }
+    }
+
+    /// A new attachment by `node`; gives whether it is the first one, and the node that held the session before.
+    pub(super) fn take_over(&mut self, node: &NodeId, link: &Link<'_>) -> (bool, Option<NodeId>) {
+        let first = !std::mem::replace(&mut self.attached_before, true);
+        self.epoch.0 += 1;
+        self.stream = matches!(link, Link::Stream { .. });
+        self.flushed = None;
+        self.flushed_before = None;
+        (first, self.node.replace(node.clone()))
+    }
+
+    /// Whether the newest connect has this id.
+    pub(super) fn newest_id_is(&self, connect_id: Option<&str>) -> bool {
+        connect_id.is_some() && self.recent.back().map(|(id, _)| &**id) == connect_id
+    }
+
+    pub(super) fn record(&mut self, connect_id: Option<&str>, upto: Position) {
+        let writes = match &self.pending {
+            Some(pending) if pending.connect_id.as_deref() == connect_id => pending.writes,
+            _ => 0,
+        };
+        self.pending = Some(Pending { connect_id: connect_id.map(Into::into), upto, writes });
+    }
+
+    pub(super) fn release(&mut self, connect_id: Option<&str>) {
+        if self.pending.as_ref().is_some_and(|pending| pending.connect_id.as_deref() == connect_id) {
+            self.pending = None;
+        }
+    }
+
+    pub(super) fn written(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.writes = pending.writes.saturating_add(1);
+        }
+    }
+
+    /// Moves the cursor; what a poll carried below it needs no confirmation any more.
+    pub(super) fn confirm(&mut self, upto: Position) {
+        self.cursor = self.cursor.max(upto);
+        if self.pending.as_ref().is_some_and(|pending| pending.upto <= self.cursor) {
+            self.pending = None;
+        }
+    }
+
+    pub(super) fn flush(&mut self, upto: Position) {
+        self.flushed = self.flushed.max(Some(upto));
+    }
+
+    /// A stream's heartbeat: what was written one heartbeat ago has had time to arrive, or to fail visibly.
+    pub(super) fn heartbeat(&mut self) {
+        if let Some(upto) = self.flushed_before {
+            self.confirm(upto);
+        }
+        self.flushed_before = self.flushed.take().or(self.flushed_before);
+    }
+}

@@ -1,0 +1,147 @@
+//! The engine in use, as the rest of the server sees it: every call has a deadline, and tests can pause every call.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::gates::{Gates, Point};
+use super::memory::MemoryNode;
+use super::position::Position;
+use super::types::*;
+use super::{Engine, Publication};
+use crate::bayeux::Pattern;
+
+/// A node's connection to its engine.
+pub struct Store {
+    backend: Backend,
+    deadline: Duration,
+    gates: Option<Gates>,
+}
+
+/// The engines that exist. An enum rather than a type parameter keeps the layers above free of generics.
+enum Backend {
+    Memory(MemoryNode),
+}
+
+/// Calls the backend's method of that name under the deadline and between its gates.
+macro_rules! call {
+    ($self:ident . $operation:ident ( $($argument:expr),* )) => {
+        $self.guard(stringify!($operation), async {
+            match &$self.backend {
+                Backend::Memory(engine) => engine.$operation($($argument),*).await,
+            }
+        }).await
+    };
+}
+
+impl Store {
+    /// A store on the memory engine. `deadline` bounds every call.
+    pub fn memory(engine: MemoryNode, deadline: Duration) -> Self {
+        Self { backend: Backend::Memory(engine), deadline, gates: None }
+    }
+
+    /// With pause points, for tests.
+    pub fn with_gates(self, gates: Gates) -> Self {
+        Self { gates: Some(gates), ..self }
+    }
+
+    /// The engine's name, for people.
+    pub fn name(&self) -> &'static str {
+        match self.backend {
+            Backend::Memory(_) => "memory",
+        }
+    }
+
+    async fn guard<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let Some(gates) = &self.gates else { return self.timed(call).await };
+        gates.pass(Point::Before(operation)).await;
+        let outcome = self.timed(call).await;
+        gates.pass(Point::After(operation)).await;
+        outcome
+    }
+
+    async fn timed<T>(&self, call: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+        tokio::time::timeout(self.deadline, call).await.unwrap_or(Err(EngineError::Timeout(self.deadline)))
+    }
+}
+
+impl Engine for Store {
+    async fn create(&self, session: &SessionId, lifetime: Duration, max: usize) -> Result<Create, EngineError> {
+        call!(self.create(session, lifetime, max))
+    }
+
+    async fn touch(&self, session: &SessionId, epoch: Option<Epoch>) -> Result<Touch, EngineError> {
+        call!(self.touch(session, epoch))
+    }
+
+    async fn heartbeat(&self, session: &SessionId) -> Result<Touch, EngineError> {
+        call!(self.heartbeat(session))
+    }
+
+    async fn end(&self, session: &SessionId, why: Ended) -> Result<Option<EndedSession>, EngineError> {
+        call!(self.end(session, why))
+    }
+
+    async fn subscribe(&self, session: &SessionId, pattern: &Pattern, max: usize) -> Result<Subscribe, EngineError> {
+        call!(self.subscribe(session, pattern, max))
+    }
+
+    async fn unsubscribe(&self, session: &SessionId, pattern: &Pattern) -> Result<Unsubscribe, EngineError> {
+        call!(self.unsubscribe(session, pattern))
+    }
+
+    async fn attach(&self, request: AttachRequest<'_>) -> Result<Attach, EngineError> {
+        call!(self.attach(request))
+    }
+
+    async fn subscriptions(&self, session: &SessionId, epoch: Epoch) -> Result<Subscriptions, EngineError> {
+        call!(self.subscriptions(session, epoch))
+    }
+
+    async fn record(&self, request: RecordRequest<'_>) -> Result<Record, EngineError> {
+        call!(self.record(request))
+    }
+
+    async fn release(&self, session: &SessionId, epoch: Epoch, connect_id: Option<&str>) -> Result<(), EngineError> {
+        call!(self.release(session, epoch, connect_id))
+    }
+
+    async fn written(&self, session: &SessionId, epoch: Epoch) -> Result<(), EngineError> {
+        call!(self.written(session, epoch))
+    }
+
+    async fn commit(&self, items: &[Commit]) -> Result<Vec<CommitOutcome>, EngineError> {
+        call!(self.commit(items))
+    }
+
+    async fn detach(&self, item: &Commit) -> Result<(), EngineError> {
+        call!(self.detach(item))
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<Position, EngineError> {
+        call!(self.publish(publication))
+    }
+
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {
+        call!(self.read(request))
+    }
+
+    async fn listen(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        call!(self.listen(logs))
+    }
+
+    async fn unlisten(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        call!(self.unlisten(logs))
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Vec<EndedSession>, EngineError> {
+        call!(self.sweep(limit))
+    }
+
+    async fn sessions(&self) -> Result<usize, EngineError> {
+        call!(self.sessions())
+    }
+}

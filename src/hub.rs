@@ -1,0 +1,274 @@
+//! Local fan-out: which receivers of this node want which log, and the task that reads the engine's feed for them.
+//!
+//! The hub knows neither sessions nor transports: members are [`Receiver`]s, and news about sessions goes to a
+//! [`ControlSink`]. The feed's reader never waits for a receiver, so one slow session delays nobody.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::bayeux::Pattern;
+use crate::engine::{Control, Delivery, Engine, EngineError, Feed, FeedEvent, Position, Store};
+
+const SHARDS: usize = 32;
+/// Receivers that are served under one read lock.
+const CHUNK: usize = 256;
+/// Receivers after which the feed's reader lets other tasks run.
+const YIELD_AFTER: usize = 1024;
+
+/// Somebody who wants the messages of a log. Called by the feed's reader: must not block.
+pub trait Receiver: Send + Sync {
+    /// A message of `log`, in the log's order. `Arc` is cloned only by who keeps it.
+    fn offer(&self, log: &Pattern, delivery: &Arc<Delivery>);
+
+    /// The feed has a hole before the next message of one of its logs: read the logs again. With `all`, what is known
+    /// of the subscriptions is in doubt too.
+    fn missed(&self, all: bool);
+}
+
+/// Takes what the feed tells about sessions. Called by the feed's reader: must not block.
+pub trait ControlSink: Send + Sync {
+    /// News about a session.
+    fn control(&self, control: Control);
+    /// Announcements were lost: everything that this node knows of its sessions is in doubt.
+    fn feed_broken(&self);
+}
+
+/// Identity of a receiver within its hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MemberId(u64);
+
+/// The fan-out of one node.
+pub struct Hub {
+    store: Arc<Store>,
+    shards: [RwLock<HashMap<Pattern, Arc<Log>>>; SHARDS],
+    hasher: RandomState,
+    next_member: AtomicU64,
+    /// Woken when logs were dropped from the feed, for those who wait to listen to them again.
+    dropped: Notify,
+    /// How long a log stays on the feed after its last receiver left: polls come and go.
+    linger: Duration,
+}
+
+/// One log as this node sees it.
+struct Log {
+    members: RwLock<IndexMap<MemberId, Arc<dyn Receiver>>>,
+    /// The newest position seen on the feed; 0 when unknown. Written by the feed's reader only.
+    tail: AtomicU64,
+    phase: Mutex<Phase>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Not on the feed.
+    Silent,
+    /// On the feed. With the time since when nobody wants it.
+    Live { idle_since: Option<Instant> },
+    /// Being taken off the feed: wait for the end of it, then listen again.
+    Dropping,
+}
+
+impl Hub {
+    /// A hub without members on `store`.
+    pub fn new(store: Arc<Store>, linger: Duration) -> Self {
+        Self {
+            store,
+            shards: std::array::from_fn(|_| RwLock::default()),
+            hasher: RandomState::new(),
+            next_member: AtomicU64::new(1),
+            dropped: Notify::new(),
+            linger,
+        }
+    }
+
+    /// An identity for a receiver to come.
+    pub fn member_id(&self) -> MemberId {
+        MemberId(self.next_member.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn shard(&self, pattern: &Pattern) -> &RwLock<HashMap<Pattern, Arc<Log>>> {
+        // The remainder is below the number of shards.
+        &self.shards[(self.hasher.hash_one(pattern) as usize) % SHARDS]
+    }
+
+    fn log(&self, pattern: &Pattern) -> Option<Arc<Log>> {
+        self.shard(pattern).read().get(pattern).cloned()
+    }
+
+    /// Adds a receiver to the log of `pattern`. It is offered messages from now on, but only [`Hub::listen`] makes
+    /// sure that none is missing.
+    pub fn join(&self, id: MemberId, receiver: &Arc<dyn Receiver>, pattern: &Pattern) {
+        // Under the shard's lock, so that the log cannot be removed between being found and being joined.
+        let mut shard = self.shard(pattern).write();
+        let log = shard.entry(pattern.clone()).or_insert_with(|| Arc::new(Log::new()));
+        log.members.write().insert(id, receiver.clone());
+        if let Phase::Live { idle_since } = &mut *log.phase.lock() {
+            *idle_since = None;
+        }
+    }
+
+    /// Removes a receiver from the log of `pattern`.
+    pub fn leave(&self, id: MemberId, pattern: &Pattern) {
+        let Some(log) = self.log(pattern) else { return };
+        let mut members = log.members.write();
+        members.swap_remove(&id);
+        if members.is_empty() {
+            members.shrink_to_fit();
+            if let Phase::Live { idle_since } = &mut *log.phase.lock() {
+                *idle_since = Some(Instant::now());
+            }
+        }
+    }
+
+    /// Returns when the feed carries all of these logs.
+    ///
+    /// # Errors
+    /// Those of [`Engine::listen`].
+    pub async fn listen(&self, patterns: impl Iterator<Item = &Pattern> + Clone) -> Result<(), EngineError> {
+        loop {
+            // Registered before the look, so that no wake-up is missed.
+            let dropped = self.dropped.notified();
+            let (mut silent, mut dropping) = (Vec::new(), false);
+            for pattern in patterns.clone() {
+                match self.log(pattern).map(|log| *log.phase.lock()) {
+                    None | Some(Phase::Silent) => silent.push(pattern.clone()),
+                    Some(Phase::Dropping) => dropping = true,
+                    Some(Phase::Live { .. }) => {}
+                }
+            }
+            if dropping {
+                dropped.await;
+                continue;
+            }
+            if silent.is_empty() {
+                return Ok(());
+            }
+            self.store.listen(&silent).await?;
+            for pattern in &silent {
+                if let Some(log) = self.log(pattern) {
+                    let mut phase = log.phase.lock();
+                    if *phase == Phase::Silent {
+                        *phase = Phase::Live { idle_since: None };
+                    }
+                }
+            }
+            return Ok(());
+        }
+    }
+
+    /// Takes logs off the feed that nobody wanted for a while. Called about once a second.
+    pub async fn tidy(&self) {
+        let idle = self.start_dropping();
+        if idle.is_empty() {
+            return;
+        }
+        // Whatever the outcome: who wants a log from now on listens again, which the engine takes twice.
+        if let Err(error) = self.store.unlisten(&idle).await {
+            tracing::warn!(%error, logs = idle.len(), "could not take idle logs off the feed");
+        }
+        for pattern in &idle {
+            let mut shard = self.shard(pattern).write();
+            let Some(log) = shard.get(pattern) else { continue };
+            *log.phase.lock() = Phase::Silent;
+            log.tail.store(0, Ordering::Relaxed);
+            if log.members.read().is_empty() {
+                shard.remove(pattern);
+            }
+        }
+        self.dropped.notify_waiters();
+    }
+
+    fn start_dropping(&self) -> Vec<Pattern> {
+        let mut idle = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            shard.retain(|pattern, log| {
+                let unwanted = log.members.read().is_empty();
+                let mut phase = log.phase.lock();
+                match *phase {
+                    Phase::Silent => return !unwanted,
+                    Phase::Live { idle_since: Some(since) } if unwanted && since.elapsed() >= self.linger => {
+                        *phase = Phase::Dropping;
+                        idle.push(pattern.clone());
+                    }
+                    _ => {}
+                }
+                true
+            });
+            if shard.len() * 4 < shard.capacity() {
+                let keep = shard.len() * 2;
+                shard.shrink_to(keep);
+            }
+        }
+        idle
+    }
+
+    /// Reads the feed until it ends.
+    pub async fn run(&self, mut feed: Feed, controls: Arc<dyn ControlSink>) {
+        while let Some(event) = feed.recv().await {
+            match event {
+                FeedEvent::Message { log, previous, delivery } => self.fan_out(&log, previous, &delivery).await,
+                FeedEvent::Control(control) => controls.control(control),
+                FeedEvent::Broken => {
+                    self.forget_feed();
+                    controls.feed_broken();
+                }
+                FeedEvent::Restored => controls.feed_broken(),
+            }
+        }
+    }
+
+    /// The feed broke: nothing is live and no tail is known.
+    fn forget_feed(&self) {
+        for shard in &self.shards {
+            for log in shard.read().values() {
+                *log.phase.lock() = Phase::Silent;
+                log.tail.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn fan_out(&self, pattern: &Pattern, previous: Position, delivery: &Arc<Delivery>) {
+        let Some(log) = self.log(pattern) else { return };
+        let tail = log.tail.swap(delivery.position.0, Ordering::Relaxed);
+        let broken = tail != 0 && tail != previous.0;
+        // From the end to the start: a member that leaves meanwhile is replaced by the last one, which then is seen
+        // twice (and drops the copy by its position) but never left out.
+        let mut next = log.members.read().len();
+        let mut served = 0;
+        while next > 0 {
+            {
+                let members = log.members.read();
+                next = next.min(members.len());
+                let first = next.saturating_sub(CHUNK);
+                for index in (first..next).rev() {
+                    if let Some((_, member)) = members.get_index(index) {
+                        if broken {
+                            member.missed(false);
+                        }
+                        member.offer(pattern, delivery);
+                    }
+                }
+                served += next - first;
+                next = first;
+            }
+            if served >= YIELD_AFTER {
+                served = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { members: RwLock::default(), tail: AtomicU64::new(0), phase: Mutex::new(Phase::Silent) }
+    }
+}

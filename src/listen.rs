@@ -1,0 +1,216 @@
+//! Listening sockets: our own accept loop on hyper, because that is where limits, time-outs and a clean end are to be
+//! had (`docs/design.md`, "Listener"). Knows HTTP connections, not what is asked on them.
+
+mod connection;
+mod sent;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::metrics::{Limit, Metrics};
+use crate::transport::{Arrival, Hangup, Stream};
+use connection::{Connection, Shared};
+use sent::SentBody;
+
+/// Pending connections that the kernel keeps. A reconnect storm must not turn into SYN retries of a second each.
+const BACKLOG: u32 = 4096;
+/// Bytes of a request's head; hyper refuses larger ones with 431.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Connections above the limit that are told so at the same time; more are just closed.
+const REFUSALS: usize = 64;
+/// How long a refused connection may take to read why.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// Pause after an accept failed (out of file descriptors, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener must know of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// How long a request's head may take from its first byte.
+    pub header_timeout: Duration,
+    /// How long a connection may be open without a request.
+    pub idle_timeout: Duration,
+    /// How long a peer may take nothing of what is written to it.
+    pub write_timeout: Duration,
+}
+
+/// A bound address that serves once told to.
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Serves HTTP/1.1 on one address.
+struct Acceptor {
+    settings: Settings,
+    routes: BoxedFilter<(Response,)>,
+    metrics: Arc<Metrics>,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A place among the connections allowed; given back when dropped.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
+
+impl Listener {
+    /// Binds an address; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address, with the port that was picked.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts connections until `stop`, then ends: idle connections are closed, those with a request are served to
+    /// its end. The connections run on `tasks`.
+    pub async fn serve(
+        self,
+        settings: Settings,
+        routes: BoxedFilter<(Response,)>,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) {
+        let (places, refusals) = (Semaphore::new(settings.max_connections), Semaphore::new(REFUSALS));
+        let (places, refusals) = (Arc::new(places), Arc::new(refusals));
+        let acceptor = Arc::new(Acceptor { settings, routes, metrics, places, refusals, tasks, stop });
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = acceptor.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((tcp, peer)) => acceptor.admit(tcp, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Acceptor {
+    fn admit(self: &Arc<Self>, tcp: TcpStream, peer: SocketAddr) {
+        self.metrics.accepted.inc();
+        let Ok(permit) = self.places.clone().try_acquire_owned() else { return self.refuse(tcp) };
+        self.metrics.connections.inc();
+        let place = Place { _permit: permit, metrics: self.metrics.clone() };
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set nodelay");
+        }
+        let acceptor = self.clone();
+        self.tasks.spawn(async move { acceptor.serve(tcp, peer, place).await });
+    }
+
+    /// Says that there are too many connections.
+    fn refuse(&self, mut tcp: TcpStream) {
+        self.metrics.limit(Limit::Connections);
+        let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
+        self.tasks.spawn(async move {
+            let answer: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                Content-Length: 20\r\nRetry-After: 5\r\nConnection: close\r\n\r\nToo many connections";
+            let refusal = async {
+                tcp.write_all(answer).await?;
+                tcp.shutdown().await?;
+                // Until the peer closes: a reset would take the answer away from it.
+                tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await
+            };
+            let _ = tokio::time::timeout(REFUSAL_TIME, refusal).await;
+            drop(permit);
+        });
+    }
+
+    async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, place: Place) {
+        let shared = Arc::new(Shared::default());
+        let io = Connection::new(tcp, place, shared.clone(), &self.settings, self.metrics.clone());
+        let router = TowerToHyperService::new(warp::service(self.routes.clone()));
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            shared.request_begins();
+            let uri = request.uri().clone();
+            request.extensions_mut().insert(Arrival { peer, uri });
+            let take: fn(hyper::upgrade::Upgraded) -> Option<Stream> = take_stream;
+            request.extensions_mut().insert(take);
+            let (response, shared) = (router.call(request), shared.clone());
+            async move {
+                let response = response.await.unwrap_or_else(|never| match never {});
+                if response.extensions().get::<Hangup>().is_some() {
+                    return Err(HungUp);
+                }
+                Ok(SentBody::wrap(response, shared))
+            }
+        });
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.settings.idle_timeout)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .pipeline_flush(true);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+        let outcome = tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            if error.is_timeout() {
+                self.metrics.limit(Limit::Idle);
+            }
+            tracing::debug!(%peer, %error, "connection ended");
+        }
+    }
+}
+
+/// The service asks for the connection's end without a response.
+#[derive(Debug, thiserror::Error)]
+#[error("closed without a response")]
+struct HungUp;
+
+/// The socket of an upgraded connection, without HTTP's buffers around it.
+fn take_stream(upgraded: hyper::upgrade::Upgraded) -> Option<Stream> {
+    let parts = upgraded.downcast::<TokioIo<Connection>>().ok()?;
+    let (tcp, place) = parts.io.into_inner().into_parts();
+    // Copied, not kept: the slice would pin hyper's read buffer for the life of the socket.
+    let first_bytes = bytes::Bytes::copy_from_slice(&parts.read_buf);
+    Some(Stream { tcp, first_bytes, place: Box::new(place) })
+}

@@ -1,0 +1,279 @@
+//! A running node: wires the layers together, and starts and stops them. An embedding program begins here.
+
+mod canary;
+mod config;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::engine::gates::Gates;
+use crate::engine::memory::MemoryEngine;
+use crate::engine::{NodeId, Store};
+use crate::hub::{ControlSink, Hub};
+use crate::listen::{self, Listener};
+use crate::metrics::Metrics;
+use crate::server::{Extension, LocalClient, LocalError, Server, ServerEvent};
+use crate::session::{COMMIT_EVERY, Sessions};
+use crate::transport::{NodeFacts, Readiness, Web, internal_routes, routes};
+
+pub use config::{Config, ConfigError, EngineKind, Limits, LogFormat, LogSettings, Overrides};
+
+/// Deadline of every engine call.
+const ENGINE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a log stays on the feed after its last local subscriber left: polls come and go.
+const FEED_LINGER: Duration = Duration::from_secs(30);
+/// How often sessions are swept and the feed is tidied.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Sessions and logs that one round of housekeeping handles.
+const SWEEP_LIMIT: usize = 1000;
+/// Connections of the internal listener.
+const INTERNAL_CONNECTIONS: usize = 256;
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Metrics cannot be registered.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(String),
+}
+
+/// Collects what a node is to be started with.
+pub struct NodeBuilder {
+    config: Config,
+    extensions: Vec<Arc<dyn Extension>>,
+    engine: Option<MemoryEngine>,
+    gates: Option<Gates>,
+}
+
+/// A running node. [`Node::stop`] ends it in order; dropping it ends it at once.
+pub struct Node {
+    server: Server,
+    id: NodeId,
+    public: SocketAddr,
+    internal: SocketAddr,
+    readiness: watch::Receiver<Readiness>,
+    stop_timeout: Duration,
+    /// Stops listeners and transports.
+    stop: CancellationToken,
+    /// Stops what the transports need to end: feed, housekeeping.
+    halt: CancellationToken,
+    /// Connections, sockets, streams, in-process clients.
+    front: TaskTracker,
+    /// Feed and housekeeping.
+    back: TaskTracker,
+}
+
+impl NodeBuilder {
+    /// Adds an extension behind those that are there.
+    #[must_use]
+    pub fn extension(mut self, extension: impl Extension) -> Self {
+        self.extensions.push(Arc::new(extension));
+        self
+    }
+
+    /// Shares an engine with other nodes of this process.
+    #[must_use]
+    pub fn memory_engine(mut self, engine: MemoryEngine) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Pause points at every engine call, for tests.
+    #[must_use]
+    pub fn gates(mut self, gates: Gates) -> Self {
+        self.gates = Some(gates);
+        self
+    }
+
+    /// Starts the node: returns when it serves.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn start(self) -> Result<Node, NodeError> {
+        let Self { config, extensions, engine, gates } = self;
+        config.check()?;
+        let bind = |address| Listener::bind(address).map_err(|source| NodeError::Bind { address, source });
+        let (public, internal) = (bind(config.listen)?, bind(config.internal_listen)?);
+        let metrics = Arc::new(Metrics::new().map_err(|error| NodeError::Metrics(error.to_string()))?);
+
+        let id = NodeId::random();
+        let engine = engine.unwrap_or_else(|| MemoryEngine::new(config.memory_limits()));
+        let (memory, feed) = engine.connect(id.clone());
+        let store = Store::memory(memory, ENGINE_DEADLINE);
+        let store = Arc::new(match gates {
+            Some(gates) => store.with_gates(gates),
+            None => store,
+        });
+
+        let (stop, halt) = (CancellationToken::new(), CancellationToken::new());
+        let (front, back) = (TaskTracker::new(), TaskTracker::new());
+        let hub = Arc::new(Hub::new(store.clone(), FEED_LINGER));
+        let sessions =
+            Sessions::new(store.clone(), hub.clone(), config.outbox_limits(), metrics.clone(), front.clone());
+        let server = Server::new(sessions.clone(), config.server_settings(), metrics.clone());
+        for extension in extensions {
+            server.add_extension(extension);
+        }
+
+        let controls: Arc<dyn ControlSink> = Arc::new(sessions.clone());
+        let reader = hub.clone();
+        spawn(&back, &halt, async move { reader.run(feed, controls).await });
+        spawn(&back, &halt, housekeeping(server.clone(), hub));
+        spawn(&back, &halt, commit(sessions));
+        let (readiness_sender, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
+        spawn(&back, &halt, canary::run(server.clone(), id.clone(), readiness_sender));
+
+        let facts = NodeFacts::new(id.as_str().to_owned(), store.name(), readiness.clone());
+        let web = Web::new(server.clone(), config.transport_settings(), facts, front.clone(), stop.clone());
+        let (public_address, internal_address) = (public.address(), internal.address());
+        let settings = config.listener_settings();
+        let serve = public.serve(settings, routes(web.clone()), metrics.clone(), front.clone(), stop.clone());
+        front.spawn(serve);
+        let settings = listen::Settings { max_connections: INTERNAL_CONNECTIONS, ..settings };
+        // Counted apart: probes are no clients.
+        let quiet = Arc::new(Metrics::new().map_err(|error| NodeError::Metrics(error.to_string()))?);
+        // Until the very end: who watches the stop shall see it.
+        back.spawn(internal.serve(settings, internal_routes(web), quiet, back.clone(), halt.clone()));
+
+        tracing::info!(node = %id, listen = %public_address, internal = %internal_address, engine = store.name(), "serving");
+        Ok(Node {
+            server,
+            id,
+            public: public_address,
+            internal: internal_address,
+            readiness,
+            stop_timeout: config.stop_timeout,
+            stop,
+            halt,
+            front,
+            back,
+        })
+    }
+}
+
+impl Node {
+    /// Collects what a node is to be started with.
+    pub fn builder(config: Config) -> NodeBuilder {
+        NodeBuilder { config, extensions: Vec::new(), engine: None, gates: None }
+    }
+
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
+        Self::builder(config).start().await
+    }
+
+    /// The address that clients connect to.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// The address of metrics and health.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal
+    }
+
+    /// The node's name, new with every start.
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    /// The Bayeux server, for extensions and the like.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What happens on this node from now on.
+    pub fn events(&self) -> tokio::sync::broadcast::Receiver<ServerEvent> {
+        self.server.events()
+    }
+
+    /// A client inside this process, `/service/**` included.
+    ///
+    /// # Errors
+    /// When the engine cannot make a session.
+    pub async fn client(&self) -> Result<LocalClient, LocalError> {
+        self.server.local_client().await
+    }
+
+    /// Waits until messages flow.
+    pub async fn ready(&self) {
+        let mut readiness = self.readiness.clone();
+        // An error means that the node is gone, and with it this reference.
+        let _ = readiness.wait_for(|state| *state == Readiness::Ready).await;
+    }
+
+    /// Stops the node: no new connections, polls answered, sockets closed with code 1001, progress committed. Gives up
+    /// on what is not done within the configured time; true when everything ended by itself.
+    pub async fn stop(self) -> bool {
+        tracing::info!(node = %self.id, "stopping");
+        self.stop.cancel();
+        self.server.sessions().stop();
+        self.front.close();
+        let front = tokio::time::timeout(self.stop_timeout, self.front.wait()).await.is_ok();
+        if !front {
+            tracing::warn!(left = self.front.len(), "some connections did not end in time");
+        }
+        self.server.sessions().commit().await;
+        self.halt.cancel();
+        self.back.close();
+        let back = tokio::time::timeout(self.stop_timeout, self.back.wait()).await.is_ok();
+        tracing::info!(node = %self.id, "stopped");
+        front && back
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.halt.cancel();
+    }
+}
+
+/// Runs a task until `halt`.
+fn spawn(tasks: &TaskTracker, halt: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let halt = halt.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = task => {}
+            () = halt.cancelled() => {}
+        }
+    });
+}
+
+async fn housekeeping(server: Server, hub: Arc<Hub>) {
+    let mut round = tokio::time::interval(HOUSEKEEPING);
+    round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        server.sweep(SWEEP_LIMIT).await;
+        hub.tidy().await;
+    }
+}
+
+async fn commit(sessions: Sessions) {
+    loop {
+        tokio::time::sleep(COMMIT_EVERY).await;
+        sessions.commit().await;
+    }
+}

@@ -1,0 +1,75 @@
+//! Readiness is proved, not assumed: every second the node publishes to itself, through the same path as everybody's
+//! messages, and is ready while what it publishes comes back.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::engine::NodeId;
+use crate::server::{LocalClient, LocalError, LocalSubscription, Server};
+use crate::transport::Readiness;
+
+/// How often the canary flies.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long it may be away.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Flies canaries for ever, and says in `readiness` how they do.
+pub(super) async fn run(server: Server, node: NodeId, readiness: watch::Sender<Readiness>) {
+    let channel = format!("/service/weft/canary/{node}");
+    loop {
+        match fly(&server, &channel, &readiness).await {
+            Ok(never) => match never {},
+            Err(reason) => {
+                tracing::warn!(%reason, "not ready");
+                readiness.send_replace(Readiness::NotReady(reason));
+            }
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Flies until one does not come back; gives the reason.
+async fn fly(
+    server: &Server,
+    channel: &str,
+    readiness: &watch::Sender<Readiness>,
+) -> Result<std::convert::Infallible, String> {
+    let failed = |error: LocalError| format!("cannot publish: {error}");
+    let client = server.local_client().await.map_err(failed)?;
+    let mut subscription = client.subscribe(channel).await.map_err(failed)?;
+    let mut round = tokio::time::interval(EVERY);
+    round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for count in 0_u64.. {
+        round.tick().await;
+        let start = Instant::now();
+        match tokio::time::timeout(PATIENCE, there_and_back(&client, &mut subscription, channel, count)).await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(format!("a message did not come back within {PATIENCE:?}")),
+        }
+        tracing::trace!(elapsed = ?start.elapsed(), "canary");
+        readiness.send_if_modified(|state| {
+            let changed = *state != Readiness::Ready;
+            *state = Readiness::Ready;
+            changed
+        });
+    }
+    Err("the canary is worn out".to_owned())
+}
+
+async fn there_and_back(
+    client: &LocalClient,
+    subscription: &mut LocalSubscription,
+    channel: &str,
+    count: u64,
+) -> Result<(), String> {
+    client.publish(channel, &count).await.map_err(|error| format!("cannot publish: {error}"))?;
+    loop {
+        let (_, message) = subscription.next().await.ok_or("the feed ended")?;
+        // Anybody may publish to a service channel: only the right number counts.
+        if message.data.is_some_and(|data| data.get() == count.to_string()) {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! The configuration: plain structs, read in one place. Defaults < file (TOML) < `WEFT_*` environment < flags.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::bayeux::{Dialect, message};
+use crate::engine::memory::MemoryLimits;
+use crate::transport::Mount;
+use crate::{listen, server, session, transport};
+
+/// Logs are kept for three time-outs and this long (`docs/design.md`, "Retention").
+const OUTAGE_GRACE: Duration = Duration::from_secs(60);
+
+/// Everything that a node can be told. Each field has a default; `weft check-config` prints the result.
+#[derive(Debug, Clone, PartialEq, Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where clients connect. Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Where metrics and health are served.
+    pub internal_listen: SocketAddr,
+    /// Where Bayeux is spoken: `PATH` or `PATH=DIALECT`, dialect `faye` or `cometd`.
+    #[serde(deserialize_with = "mounts", serialize_with = "write_mounts")]
+    pub mounts: Vec<Mount>,
+    /// How long a `/meta/connect` is held; sessions live twice as long without being heard of.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub timeout: Duration,
+    /// Clients that must handshake again are spread over this time (Faye dialect).
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub handshake_spread: Duration,
+    /// How long connections may take to end when the node stops.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub stop_timeout: Duration,
+    /// Where sessions and messages are kept.
+    pub engine: EngineKind,
+    /// How often an idle WebSocket is pinged.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub websocket_ping: Duration,
+    /// How long a silent WebSocket may leave a ping unanswered.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub websocket_pong: Duration,
+    /// How often an idle event stream gets a comment.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub eventsource_ping: Duration,
+    /// Bounds.
+    pub limits: Limits,
+    /// Logging.
+    pub log: LogSettings,
+}
+
+/// Where sessions and messages are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// In this process: one node.
+    Memory,
+}
+
+/// Bounds of a node. At each, the peer gets a clear error and a counter rises (`docs/design.md`, "Bounds").
+#[derive(Debug, Clone, PartialEq, Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a request body or WebSocket message.
+    pub body_bytes: usize,
+    /// Messages in one request or frame.
+    pub batch_messages: usize,
+    /// Nesting of arrays and objects in a request or frame.
+    pub json_depth: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Subscriptions of one session.
+    pub subscriptions: usize,
+    /// Bytes of a channel name.
+    pub channel_bytes: usize,
+    /// Segments of a channel name.
+    pub channel_depth: usize,
+    /// Messages that wait for one client before it reads from the log.
+    pub outbox_messages: usize,
+    /// Bytes that wait for one client before it reads from the log.
+    pub outbox_bytes: usize,
+    /// Bytes of messages in one poll's reply.
+    pub reply_bytes: usize,
+    /// Client connections.
+    pub connections: usize,
+    /// Time for a request's head, from its first byte.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub header_timeout: Duration,
+    /// Time for a request's body.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub body_timeout: Duration,
+    /// Time that a connection may be open without a request, or a socket without a session.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub idle_timeout: Duration,
+    /// Time that a peer may take nothing of what is written to it.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub write_timeout: Duration,
+    /// Entries of one log.
+    pub log_entries: usize,
+    /// Bytes of one log (memory engine).
+    pub log_bytes: usize,
+    /// Bytes of all logs (memory engine).
+    pub memory_bytes: usize,
+}
+
+/// How to log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,weft::session=debug`.
+    pub level: String,
+    /// Form of the lines.
+    pub format: LogFormat,
+}
+
+/// Form of the log's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// What the command line says; `None` leaves a value to the environment, the file or the default.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--internal-listen`
+    pub internal_listen: Option<String>,
+    /// `--mount`
+    pub mounts: Vec<String>,
+    /// `--engine`
+    pub engine: Option<String>,
+    /// `--timeout`
+    pub timeout: Option<String>,
+    /// `--log-level`
+    pub log_level: Option<String>,
+    /// `--log-format`
+    pub log_format: Option<String>,
+}
+
+/// What is wrong with a configuration. The text names the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A file, variable or flag cannot be read.
+    #[error("{0}")]
+    Source(String),
+    /// A value makes no sense.
+    #[error("`{key}` {problem}")]
+    Value {
+        /// Which.
+        key: &'static str,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mount = |path: &str, dialect| Mount::new(path, dialect).ok();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            internal_listen: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            mounts: mount("/bayeux", Dialect::Faye).into_iter().chain(mount("/cometd", Dialect::CometD)).collect(),
+            timeout: Duration::from_secs(45),
+            handshake_spread: Duration::from_secs(5),
+            stop_timeout: Duration::from_secs(10),
+            engine: EngineKind::Memory,
+            websocket_ping: Duration::from_secs(20),
+            websocket_pong: Duration::from_secs(10),
+            eventsource_ping: Duration::from_secs(10),
+            limits: Limits::default(),
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 1 << 20,
+            batch_messages: 1000,
+            json_depth: 100,
+            sessions: 1_000_000,
+            subscriptions: 1000,
+            channel_bytes: 512,
+            channel_depth: 32,
+            outbox_messages: 1000,
+            outbox_bytes: 1 << 20,
+            reply_bytes: 1 << 20,
+            connections: 100_000,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            log_entries: 10_000,
+            log_bytes: 64 << 20,
+            memory_bytes: 1 << 30,
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+impl Config {
+    /// Reads all layers: defaults, `file`, the `WEFT_*` environment, flags; then checks the whole.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the key, or the file.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let source = |error: config::ConfigError| ConfigError::Source(error.to_string());
+        let mut builder = config::Config::builder();
+        if let Some(path) = file {
+            builder = builder.add_source(config::File::from(PathBuf::from(path)).format(config::FileFormat::Toml));
+        }
+        builder = builder.add_source(
+            config::Environment::with_prefix("WEFT").prefix_separator("_").separator("__").try_parsing(true),
+        );
+        let flags = [
+            ("listen", &overrides.listen),
+            ("internal_listen", &overrides.internal_listen),
+            ("engine", &overrides.engine),
+            ("timeout", &overrides.timeout),
+            ("log.level", &overrides.log_level),
+            ("log.format", &overrides.log_format),
+        ];
+        for (key, value) in flags {
+            builder = builder.set_override_option(key, value.clone()).map_err(source)?;
+        }
+        if !overrides.mounts.is_empty() {
+            builder = builder.set_override("mounts", overrides.mounts.clone()).map_err(source)?;
+        }
+        let config: Self = builder.build().map_err(source)?.try_deserialize().map_err(source)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether the values make sense together.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for the first that does not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key, problem: &str| Err(ConfigError::Value { key, problem: problem.to_owned() });
+        if self.timeout < Duration::from_millis(100) || self.timeout > Duration::from_secs(3600) {
+            return wrong("timeout", "must be between 100ms and 1h");
+        }
+        if self.mounts.is_empty() {
+            return wrong("mounts", "must name at least one path, as in [\"/bayeux\", \"/cometd=cometd\"]");
+        }
+        for (index, mount) in self.mounts.iter().enumerate() {
+            if self.mounts[..index].iter().any(|other| other.path() == mount.path()) {
+                return Err(ConfigError::Value { key: "mounts", problem: format!("names `{}` twice", mount.path()) });
+            }
+        }
+        let durations = [
+            ("websocket_ping", self.websocket_ping),
+            ("websocket_pong", self.websocket_pong),
+            ("eventsource_ping", self.eventsource_ping),
+            ("limits.header_timeout", self.limits.header_timeout),
+            ("limits.body_timeout", self.limits.body_timeout),
+            ("limits.idle_timeout", self.limits.idle_timeout),
+            ("limits.write_timeout", self.limits.write_timeout),
+        ];
+        for (key, duration) in durations {
+            if duration < Duration::from_millis(10) {
+                return wrong(key, "must be at least 10ms");
+            }
+        }
+        let counts = [
+            ("limits.body_bytes", self.limits.body_bytes, 1024),
+            ("limits.batch_messages", self.limits.batch_messages, 1),
+            ("limits.json_depth", self.limits.json_depth, 4),
+            ("limits.sessions", self.limits.sessions, 1),
+            ("limits.subscriptions", self.limits.subscriptions, 1),
+            ("limits.channel_bytes", self.limits.channel_bytes, 16),
+            ("limits.channel_depth", self.limits.channel_depth, 4),
+            ("limits.outbox_messages", self.limits.outbox_messages, 1),
+            ("limits.outbox_bytes", self.limits.outbox_bytes, 1024),
+            ("limits.reply_bytes", self.limits.reply_bytes, 1024),
+            ("limits.connections", self.limits.connections, 1),
+            ("limits.log_entries", self.limits.log_entries, 1),
+            ("limits.log_bytes", self.limits.log_bytes, 1024),
+            ("limits.memory_bytes", self.limits.memory_bytes, 1024),
+        ];
+        for (key, value, least) in counts {
+            if value < least {
+                return Err(ConfigError::Value { key, problem: format!("must be at least {least}") });
+            }
+        }
+        if self.limits.channel_depth > 1000 {
+            return wrong("limits.channel_depth", "must be at most 1000");
+        }
+        Ok(())
+    }
+
+    pub(super) fn memory_limits(&self) -> MemoryLimits {
+        MemoryLimits {
+            log_entries: self.limits.log_entries,
+            log_bytes: self.limits.log_bytes,
+            log_age: self.timeout * 3 + OUTAGE_GRACE,
+            total_bytes: self.limits.memory_bytes,
+            ..MemoryLimits::default()
+        }
+    }
+
+    pub(super) fn outbox_limits(&self) -> session::Limits {
+        session::Limits { outbox_messages: self.limits.outbox_messages, outbox_bytes: self.limits.outbox_bytes }
+    }
+
+    pub(super) fn server_settings(&self) -> server::Settings {
+        server::Settings {
+            timeout: self.timeout,
+            handshake_spread: self.handshake_spread,
+            max_sessions: self.limits.sessions,
+            max_subscriptions: self.limits.subscriptions,
+            max_channel_length: self.limits.channel_bytes,
+            max_channel_depth: self.limits.channel_depth,
+            max_reply_bytes: self.limits.reply_bytes,
+        }
+    }
+
+    pub(super) fn transport_settings(&self) -> transport::Settings {
+        transport::Settings {
+            mounts: self.mounts.clone(),
+            max_body_bytes: self.limits.body_bytes,
+            batch: message::Limits { max_messages: self.limits.batch_messages, max_depth: self.limits.json_depth },
+            body_timeout: self.limits.body_timeout,
+            write_timeout: self.limits.write_timeout,
+            idle_timeout: self.limits.idle_timeout,
+            websocket_ping: self.websocket_ping,
+            websocket_pong: self.websocket_pong,
+            eventsource_ping: self.eventsource_ping,
+        }
+    }
+
+    pub(super) fn listener_settings(&self) -> listen::Settings {
+        listen::Settings {
+            max_connections: self.limits.connections,
+            header_timeout: self.limits.header_timeout,
+            idle_timeout: self.limits.idle_timeout,
+            write_timeout: self.limits.write_timeout,
+        }
+    }
+}
+
+/// A duration as people write it: `45s`, `500ms`, `1m 30s`, or plain seconds.
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Seconds(f64),
+        Text(String),
+    }
+    let parsed = match Written::deserialize(deserializer)? {
+        Written::Seconds(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
+        Written::Text(text) => parse_duration(&text),
+    };
+    parsed.map_err(|problem| serde::de::Error::custom(format!("{problem}; write `45s`, `500ms` or plain seconds")))
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.trim().parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    humantime::parse_duration(text).map_err(|error| format!("invalid duration `{text}`: {error}"))
+}
+
+fn write_duration<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// A list of mounts, or (from the environment) one text with commas.
+fn mounts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mount>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        List(Vec<String>),
+        Text(String),
+    }
+    let texts = match Written::deserialize(deserializer)? {
+        Written::List(list) => list,
+        Written::Text(text) => text.split(',').map(|mount| mount.trim().to_owned()).collect(),
+    };
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+}
+
+fn write_mounts<S: serde::Serializer>(mounts: &[Mount], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(mounts.iter().map(ToString::to_string))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_people_write_them() {
+        let table = [("45s", 45_000), ("500ms", 500), ("45", 45_000), ("0.5", 500), ("1m 30s", 90_000)];
+        for (text, millis) in table {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "-1", "5 apples", "1e99"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_sound() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn contradictions_name_their_key() {
+        let twice = Config {
+            mounts: vec!["/a".parse().expect("valid"), "/a=cometd".parse().expect("valid")],
+            ..Config::default()
+        };
+        assert_eq!(twice.check().expect_err("twice").to_string(), "`mounts` names `/a` twice");
+        let hasty = Config { timeout: Duration::ZERO, ..Config::default() };
+        assert!(hasty.check().expect_err("hasty").to_string().starts_with("`timeout`"));
+    }
+}

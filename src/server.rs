@@ -1,0 +1,227 @@
+//! The Bayeux server: what each message does and what it is answered. One file per meta operation.
+//!
+//! Transports hand over parsed messages with a [`RequestInfo`] and get encoded replies; no HTTP or socket is known here.
+
+mod batch;
+mod connect;
+mod disconnect;
+mod events;
+mod extension;
+mod handshake;
+mod local;
+mod publish;
+mod request;
+mod subscribe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+pub use batch::{FrameOutcome, HttpOutcome, Reply};
+pub use connect::HeldConnect;
+pub use events::ServerEvent;
+pub use extension::{Extension, ExtensionHandle, Verdict};
+pub use local::{LocalClient, LocalError, LocalSubscription};
+pub use request::{RequestInfo, Transport};
+
+use crate::bayeux::{Advice, BayeuxError, Channel, ChannelError, Dialect, Message, Pattern, Reconnect};
+use crate::engine::{Delivery, Ended, EndedSession, Engine, EngineError, SessionId};
+use crate::metrics::{Limit, Metrics};
+use crate::session::Sessions;
+use events::Events;
+use extension::Extensions;
+
+/// What the server must know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a connect is held. A session lives twice as long without being heard of.
+    pub timeout: Duration,
+    /// Clients that must handshake are spread over this time (Faye dialect).
+    pub handshake_spread: Duration,
+    /// Sessions in all nodes together.
+    pub max_sessions: usize,
+    /// Subscriptions of one session.
+    pub max_subscriptions: usize,
+    /// Bytes of a channel name.
+    pub max_channel_length: usize,
+    /// Segments of a channel name.
+    pub max_channel_depth: usize,
+    /// Bytes of messages in one poll's reply (one message may exceed it).
+    pub max_reply_bytes: usize,
+}
+
+/// The server of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    sessions: Sessions,
+    settings: Settings,
+    extensions: Extensions,
+    events: Events,
+    metrics: Arc<Metrics>,
+}
+
+impl Server {
+    /// A server for the sessions of a node.
+    pub fn new(sessions: Sessions, settings: Settings, metrics: Arc<Metrics>) -> Self {
+        let (extensions, events) = (Extensions::default(), Events::default());
+        Self(Arc::new(Inner { sessions, settings, extensions, events, metrics }))
+    }
+
+    /// The sessions of this node.
+    pub fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    /// The counters of this node.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// The configuration that the server goes by.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Adds an extension behind those that are there. Remove it with the handle.
+    pub fn add_extension(&self, extension: Arc<dyn Extension>) -> ExtensionHandle {
+        self.0.extensions.add(extension)
+    }
+
+    /// Removes an extension; false when it was not there.
+    pub fn remove_extension(&self, handle: ExtensionHandle) -> bool {
+        self.0.extensions.remove(handle)
+    }
+
+    /// Whether any extension is registered: without one, nobody needs a request's headers later.
+    pub fn has_extensions(&self) -> bool {
+        self.0.extensions.any()
+    }
+
+    /// Whether deliveries have to pass through extensions, one copy per receiver.
+    pub fn rewrites_deliveries(&self) -> bool {
+        self.0.extensions.any_outgoing()
+    }
+
+    /// What happens on this node from now on. A listener that falls 1024 events behind is told how many it missed.
+    pub fn events(&self) -> tokio::sync::broadcast::Receiver<ServerEvent> {
+        self.0.events.listen()
+    }
+
+    /// A client inside this process, with a session of its own. It passes through the extensions, and may use
+    /// `/service/**`.
+    ///
+    /// # Errors
+    /// When the engine cannot make a session.
+    pub async fn local_client(&self) -> Result<LocalClient, LocalError> {
+        LocalClient::start(self.clone()).await
+    }
+
+    /// Ends overdue sessions. Called about once a second.
+    pub async fn sweep(&self, limit: usize) {
+        match self.sessions().store().sweep(limit).await {
+            Ok(ended) => ended.into_iter().for_each(|session| self.session_ended(session, Ended::Expired)),
+            Err(error) => self.engine_failed("sweep", &error),
+        }
+    }
+
+    /// A delivery as one receiver gets it; `None` when an extension drops it.
+    pub async fn rewrite_delivery(&self, delivery: &Delivery, request: &RequestInfo) -> Option<Vec<u8>> {
+        let message = Message::from_delivery(delivery.json())?;
+        Some(self.0.extensions.outgoing(message, request).await?.encode())
+    }
+
+    fn session_ended(&self, ended: EndedSession, why: Ended) {
+        match why {
+            Ended::Expired => self.metrics().expired.inc(),
+            Ended::Gap => self.metrics().gaps.inc(),
+            Ended::Disconnected => {}
+        }
+        tracing::debug!(session = %ended.session, reason = why.as_str(), "session ended");
+        for channel in ended.patterns {
+            self.0.events.emit(|| ServerEvent::Unsubscribe { session: ended.session.clone(), channel });
+        }
+        self.0.events.emit(|| ServerEvent::Disconnect { session: ended.session });
+    }
+
+    fn engine_failed(&self, operation: &'static str, error: &EngineError) {
+        self.metrics().engine_errors.inc();
+        if matches!(error, EngineError::Full(_)) {
+            self.metrics().limit(Limit::EngineMemory);
+        }
+        tracing::warn!(%error, operation, "engine call failed");
+    }
+
+    /// What a client is told when the engine failed.
+    fn engine_error(&self, operation: &'static str, error: &EngineError) -> BayeuxError {
+        self.engine_failed(operation, error);
+        match error {
+            EngineError::Full(limit) => {
+                BayeuxError::limit(503, "", format!("Out of memory for messages: the limit is {limit} bytes"))
+            }
+            _ => BayeuxError::unavailable("Storage unavailable, try again"),
+        }
+    }
+
+    fn retry_advice(&self) -> Advice {
+        Advice { reconnect: Reconnect::Retry, interval: 0, timeout: millis(self.settings().timeout) }
+    }
+
+    fn handshake_advice(&self, dialect: Dialect) -> Advice {
+        let spread = if dialect.jitters_handshake() { millis(self.settings().handshake_spread) } else { 0 };
+        let interval = if spread == 0 { 0 } else { fastrand::u64(0..=spread) };
+        Advice { reconnect: Reconnect::Handshake, interval, timeout: millis(self.settings().timeout) }
+    }
+
+    /// Parses the channel of a publish.
+    fn channel(&self, name: &str) -> Result<Channel, BayeuxError> {
+        self.check_length(name)?;
+        let channel = Channel::parse(name).map_err(|_| BayeuxError::invalid_channel(name))?;
+        self.check_depth(name, channel.depth())?;
+        Ok(channel)
+    }
+
+    /// Parses the channel of a subscription.
+    fn pattern(&self, name: &str) -> Result<Pattern, BayeuxError> {
+        self.check_length(name)?;
+        let pattern = Pattern::parse(name).map_err(|_: ChannelError| BayeuxError::invalid_channel(name))?;
+        self.check_depth(name, pattern.depth())?;
+        Ok(pattern)
+    }
+
+    fn check_length(&self, name: &str) -> Result<(), BayeuxError> {
+        let limit = self.settings().max_channel_length;
+        if name.len() <= limit {
+            return Ok(());
+        }
+        self.metrics().limit(Limit::Channel);
+        // Not the whole name: it may be as long as the body.
+        let start: String = name.chars().take(64).collect();
+        Err(BayeuxError::limit(405, start, format!("Channel too long: the limit is {limit} bytes")))
+    }
+
+    fn check_depth(&self, name: &str, depth: usize) -> Result<(), BayeuxError> {
+        let limit = self.settings().max_channel_depth;
+        if depth <= limit {
+            return Ok(());
+        }
+        self.metrics().limit(Limit::Channel);
+        Err(BayeuxError::limit(405, name, format!("Channel too deep: the limit is {limit} segments")))
+    }
+
+    fn incoming<'a>(&'a self, message: Message, request: &'a RequestInfo) -> BoxFuture<'a, Option<Message>> {
+        self.0.extensions.incoming(message, request)
+    }
+}
+
+/// Milliseconds of a duration, as advice has them.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The session that a message names.
+fn session_of(message: &Message) -> Option<SessionId> {
+    message.client_id.as_deref().map(SessionId::from)
+}

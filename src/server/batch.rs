@@ -1,0 +1,236 @@
+//! One request or frame: its messages in order, their replies, and the bytes that answer it.
+
+use super::connect::{HeldConnect, HttpConnect, SocketConnect};
+use super::subscribe::Change;
+use super::{RequestInfo, Server};
+use crate::bayeux::{BayeuxError, Message};
+use crate::engine::{Delivery, Epoch, SessionId};
+use crate::metrics::Kind;
+use crate::session::{Held, Receipt};
+use std::sync::Arc;
+
+/// The answer to an HTTP request.
+pub struct Reply {
+    /// A JSON array of messages.
+    pub body: Vec<u8>,
+    /// To be told when the body left the node completely.
+    pub receipts: Vec<Receipt>,
+}
+
+/// How an HTTP request is answered.
+pub enum HttpOutcome {
+    /// With status 200.
+    Reply(Reply),
+    /// Not at all: close the connection.
+    Hangup,
+}
+
+/// What a frame on a socket came to.
+#[derive(Default)]
+pub struct FrameOutcome {
+    /// Encoded replies, to be sent in one frame (if any).
+    pub replies: Vec<Vec<u8>>,
+    /// The frame held no messages (Faye's old keep-alive `[]`): answer `[]`.
+    pub empty: bool,
+    /// The socket holds this session from now on.
+    pub bound: Option<Held>,
+    /// A connect that waits.
+    pub held: Option<HeldConnect>,
+    /// Somebody else holds the session: close the socket.
+    pub stale: bool,
+}
+
+/// Replies of one batch, encoded.
+#[derive(Default)]
+struct Array {
+    bytes: Vec<u8>,
+}
+
+impl Array {
+    fn push(&mut self, element: &[u8]) {
+        self.bytes.push(if self.bytes.is_empty() { b'[' } else { b',' });
+        self.bytes.extend_from_slice(element);
+    }
+
+    fn close(mut self) -> Vec<u8> {
+        if self.bytes.is_empty() {
+            return b"[]".to_vec();
+        }
+        self.bytes.push(b']');
+        self.bytes
+    }
+}
+
+impl Server {
+    /// Processes the messages of one HTTP request. Dropping the future (the client hung up) releases its poll.
+    pub async fn handle_request(&self, request: &RequestInfo, messages: Vec<Message>) -> HttpOutcome {
+        let alone = messages.len() == 1;
+        let mut array = Array::default();
+        let mut receipts = Vec::new();
+        for message in connects_last(messages) {
+            let Some(message) = self.incoming(message, request).await else { continue };
+            if kind(&message) != Kind::Connect {
+                let reply = self.handle(message, request).await;
+                self.encode_reply(&mut array, reply, request).await;
+                continue;
+            }
+            self.metrics().received(Kind::Connect);
+            match self.connect_http(&message, request, alone).await {
+                HttpConnect::Answer(reply, deliveries, receipt) => {
+                    receipts.extend(receipt);
+                    if request.dialect.events_come_first() {
+                        self.encode_deliveries(&mut array, &deliveries, request).await;
+                        self.encode_reply(&mut array, reply, request).await;
+                    } else {
+                        self.encode_reply(&mut array, reply, request).await;
+                        self.encode_deliveries(&mut array, &deliveries, request).await;
+                    }
+                }
+                HttpConnect::Hangup => return HttpOutcome::Hangup,
+            }
+        }
+        HttpOutcome::Reply(Reply { body: array.close(), receipts })
+    }
+
+    /// Processes the messages of one frame on a socket that holds `bound`.
+    pub async fn handle_frame(
+        &self,
+        request: &RequestInfo,
+        messages: Vec<Message>,
+        bound: Option<(SessionId, Epoch)>,
+    ) -> FrameOutcome {
+        let alone = messages.len() == 1;
+        let mut outcome = FrameOutcome { empty: messages.is_empty(), ..FrameOutcome::default() };
+        let mut bound = bound;
+        for message in connects_last(messages) {
+            let Some(message) = self.incoming(message, request).await else { continue };
+            if kind(&message) != Kind::Connect {
+                let reply = self.handle(message, request).await;
+                outcome.replies.extend(self.encode(reply, request).await);
+                continue;
+            }
+            self.metrics().received(Kind::Connect);
+            let holding = bound.as_ref().map(|(session, epoch)| (session, *epoch));
+            match self.connect_socket(&message, request, alone, holding).await {
+                SocketConnect::Answer(reply) => outcome.replies.extend(self.encode(reply, request).await),
+                SocketConnect::Bound(held, answer) => {
+                    bound = Some((held.session().clone(), held.epoch()));
+                    outcome.bound = Some(held);
+                    match answer {
+                        Ok(reply) => outcome.replies.extend(self.encode(reply, request).await),
+                        Err(held) => outcome.held = Some(held),
+                    }
+                }
+                SocketConnect::Held(held) => outcome.held = Some(held),
+                SocketConnect::Stale => outcome.stale = true,
+            }
+        }
+        outcome
+    }
+
+    /// Everything but a connect.
+    pub(super) async fn handle(&self, message: Message, request: &RequestInfo) -> Message {
+        let kind = kind(&message);
+        self.metrics().received(kind);
+        match kind {
+            Kind::Handshake => self.handshake(&message, request).await,
+            Kind::Subscribe => self.change_subscriptions(&message, request, Change::Subscribe).await,
+            Kind::Unsubscribe => self.change_subscriptions(&message, request, Change::Unsubscribe).await,
+            Kind::Disconnect => self.disconnect(&message, request).await,
+            Kind::Publish => self.publish(message, request).await,
+            Kind::Connect | Kind::Unknown => message.reject(&BayeuxError::forbidden_channel(message.channel.as_str())),
+        }
+    }
+
+    /// A reply as JSON; `None` when an extension drops it.
+    pub async fn encode(&self, reply: Message, request: &RequestInfo) -> Option<Vec<u8>> {
+        if reply.successful == Some(false) {
+            self.metrics().refused.inc();
+        }
+        if !self.rewrites_deliveries() {
+            return Some(reply.encode());
+        }
+        Some(self.0.extensions.outgoing(reply, request).await?.encode())
+    }
+
+    async fn encode_reply(&self, array: &mut Array, reply: Message, request: &RequestInfo) {
+        if let Some(bytes) = self.encode(reply, request).await {
+            array.push(&bytes);
+        }
+    }
+
+    async fn encode_deliveries(&self, array: &mut Array, deliveries: &[Arc<Delivery>], request: &RequestInfo) {
+        let rewrite = self.rewrites_deliveries();
+        for delivery in deliveries {
+            if !rewrite {
+                array.push(delivery.json());
+            } else if let Some(bytes) = self.rewrite_delivery(delivery, request).await {
+                array.push(&bytes);
+            }
+        }
+    }
+}
+
+/// Meta channels are matched exactly: anything else below `/meta` is unknown, whatever it begins with.
+fn kind(message: &Message) -> Kind {
+    match message.channel.as_str() {
+        "/meta/handshake" => Kind::Handshake,
+        "/meta/connect" => Kind::Connect,
+        "/meta/subscribe" => Kind::Subscribe,
+        "/meta/unsubscribe" => Kind::Unsubscribe,
+        "/meta/disconnect" => Kind::Disconnect,
+        "/meta" => Kind::Unknown,
+        other if other.starts_with("/meta/") => Kind::Unknown,
+        _ => Kind::Publish,
+    }
+}
+
+/// A connect is processed after the rest of its batch, so that its reply carries what the batch published (Faye answers
+/// in order of completion). It stays before a disconnect, which would end its session.
+fn connects_last(messages: Vec<Message>) -> Vec<Message> {
+    if messages.len() < 2 || !messages.iter().any(|message| kind(message) == Kind::Connect) {
+        return messages;
+    }
+    let mut ordered = Vec::with_capacity(messages.len());
+    let mut connects = Vec::new();
+    for message in messages {
+        match kind(&message) {
+            Kind::Connect => connects.push(message),
+            Kind::Disconnect => {
+                ordered.append(&mut connects);
+                ordered.push(message);
+            }
+            _ => ordered.push(message),
+        }
+    }
+    ordered.append(&mut connects);
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ordered(channels: &[&str]) -> Vec<String> {
+        let messages = channels.iter().map(|channel| Message { channel: (*channel).to_owned(), ..Message::default() });
+        connects_last(messages.collect()).into_iter().map(|message| message.channel).collect()
+    }
+
+    #[test]
+    fn connects_follow_the_batch_but_not_a_disconnect() {
+        assert_eq!(ordered(&["/meta/connect", "/a", "/b"]), ["/a", "/b", "/meta/connect"]);
+        assert_eq!(
+            ordered(&["/meta/connect", "/a", "/meta/disconnect", "/b"]),
+            ["/a", "/meta/connect", "/meta/disconnect", "/b"]
+        );
+        assert_eq!(ordered(&["/meta/connect"]), ["/meta/connect"]);
+    }
+
+    #[test]
+    fn meta_channels_are_matched_exactly() {
+        for channel in ["/meta", "/meta/", "/meta/subscribe/x", "/meta/handshakes", "/meta/Connect"] {
+            assert_eq!(kind(&Message { channel: channel.into(), ..Message::default() }), Kind::Unknown, "{channel}");
+        }
+        assert_eq!(kind(&Message { channel: "/metallica".into(), ..Message::default() }), Kind::Publish);
+    }
+}

@@ -1,0 +1,95 @@
+//! `/meta/handshake`: makes a session.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::{RequestInfo, Server, ServerEvent};
+use crate::bayeux::json::{self, Raw};
+use crate::bayeux::{BayeuxError, Message};
+use crate::engine::{Create, Engine, SessionId};
+use crate::metrics::Limit;
+
+/// Every connection type, whatever the client can do (wire contract, 1.6).
+pub(super) const CONNECTION_TYPES: [&str; 6] =
+    ["long-polling", "cross-origin-long-polling", "callback-polling", "websocket", "eventsource", "in-process"];
+
+/// The protocol version of every reply.
+const VERSION: &str = "1.0";
+
+impl Server {
+    pub(super) async fn handshake(&self, message: &Message, request: &RequestInfo) -> Message {
+        let reply = Message {
+            version: Some(json::quote(VERSION)),
+            supported_connection_types: Some(connection_types()),
+            ..message.reply()
+        };
+        if let Some(error) = refusal(message, request) {
+            return self.refuse_handshake(message, reply, error, request);
+        }
+        let session = SessionId::random();
+        // A session lives for two time-outs after it was last heard of (wire contract, 1.10).
+        let lifetime: Duration = self.settings().timeout * 2;
+        match self.sessions().store().create(&session, lifetime, self.settings().max_sessions).await {
+            Ok(Create::Created) => {}
+            Ok(Create::TooMany) => {
+                self.metrics().limit(Limit::Sessions);
+                let text = format!("Too many sessions: the limit is {}", self.settings().max_sessions);
+                return self.refuse_handshake(message, reply, BayeuxError::limit(503, "", text).to_string(), request);
+            }
+            Err(error) => {
+                let error = self.engine_error("create", &error).to_string();
+                return self.refuse_handshake(message, reply, error, request);
+            }
+        }
+        tracing::debug!(%session, transport = request.transport.as_str(), "session made");
+        self.0.events.emit(|| ServerEvent::Handshake { session: session.clone() });
+        Message {
+            successful: Some(true),
+            client_id: Some(session.as_str().to_owned()),
+            advice: Some(self.retry_advice().to_raw()),
+            ..reply
+        }
+    }
+
+    fn refuse_handshake(&self, message: &Message, reply: Message, error: String, request: &RequestInfo) -> Message {
+        let advice = message.reply_advice.clone();
+        Message {
+            successful: Some(false),
+            error: Some(error),
+            advice: Some(advice.unwrap_or_else(|| self.handshake_advice(request.dialect).to_raw())),
+            ..reply
+        }
+    }
+}
+
+/// Why the handshake cannot be; the last reason counts, as in Faye.
+fn refusal(message: &Message, request: &RequestInfo) -> Option<String> {
+    let mut error = message.error.clone();
+    if request.dialect.requires_version_and_types() {
+        if !message.version.as_deref().is_some_and(json::truthy) {
+            error = Some(BayeuxError::missing("version").to_string());
+        }
+        match message.supported_connection_types.as_deref().filter(|types| json::truthy(types)) {
+            None => error = Some(BayeuxError::missing("supportedConnectionTypes").to_string()),
+            Some(types) if !names_known_type(types) => {
+                error = Some(BayeuxError::connection_types(json::to_js_string(types)).to_string());
+            }
+            Some(_) => {}
+        }
+    }
+    error
+}
+
+fn names_known_type(types: &RawValue) -> bool {
+    json::elements(types)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(json::string)
+        .any(|name| CONNECTION_TYPES.contains(&&*name))
+}
+
+fn connection_types() -> Raw {
+    // Serialising a list of strings cannot fail.
+    serde_json::value::to_raw_value(&CONNECTION_TYPES).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}

@@ -1,0 +1,66 @@
+//! Publishing: everything outside `/meta`. The yes goes out only after the engine has stored the message.
+
+use serde_json::value::RawValue;
+
+use super::{RequestInfo, Server, ServerEvent, session_of};
+use crate::bayeux::{BayeuxError, Channel, Message};
+use crate::engine::{Engine, Publication, Touch};
+
+impl Server {
+    /// Stores the message; gives its reply.
+    pub(super) async fn publish(&self, message: Message, request: &RequestInfo) -> Message {
+        let reply = message.reply();
+        let advice = message.reply_advice.clone();
+        match self.try_publish(message, request).await {
+            Ok(()) => Message { successful: Some(true), ..reply },
+            Err(error) => Message { successful: Some(false), error: Some(error), advice, ..reply },
+        }
+    }
+
+    async fn try_publish(&self, mut message: Message, request: &RequestInfo) -> Result<(), String> {
+        if message.data.is_none() && !request.dialect.requires_version_and_types() {
+            // CometD publishes without data; subscribers can tell an event from a reply only by its presence.
+            message.data = Some(RawValue::NULL.to_owned());
+        }
+        if message.data.is_none() {
+            return Err(BayeuxError::missing("data").to_string());
+        }
+        let channel = self.channel(&message.channel).map_err(|error| error.to_string())?;
+        if let Some(error) = message.error.take() {
+            return Err(error);
+        }
+        if request.dialect.publish_needs_session() && !request.is_local() {
+            self.expect_publisher(&message, request).await.map_err(|error| error.to_string())?;
+        }
+        self.store_message(channel, message).await.map_err(|error| error.to_string())
+    }
+
+    async fn expect_publisher(&self, message: &Message, request: &RequestInfo) -> Result<(), BayeuxError> {
+        let Some(session) = session_of(message) else { return Err(request.dialect.missing_client()) };
+        match self.sessions().store().touch(&session, None).await {
+            Ok(Touch::Alive | Touch::Stale) => Ok(()),
+            Ok(Touch::Unknown) => Err(request.dialect.unknown_client(session.as_str())),
+            Err(error) => Err(self.engine_error("touch", &error)),
+        }
+    }
+
+    async fn store_message(&self, channel: Channel, message: Message) -> Result<(), BayeuxError> {
+        let session = session_of(&message);
+        let delivery = message.into_delivery();
+        let mut array =
+            Vec::with_capacity(64 + delivery.channel.len() + delivery.data.as_ref().map_or(0, |data| data.get().len()));
+        array.push(b'[');
+        delivery.encode_into(&mut array);
+        array.push(b']');
+        let publication = Publication { channel: channel.clone(), array: array.into() };
+        if let Err(error) = self.sessions().store().publish(publication).await {
+            return Err(self.engine_error("publish", &error));
+        }
+        self.metrics().published.inc();
+        self.0.events.emit(|| {
+            let data = delivery.data.as_ref().map_or("null", |data| data.get());
+            ServerEvent::Publish { session, channel, data: bytes::Bytes::copy_from_slice(data.as_bytes()) }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Where a message came from, as extensions and handlers see it.
+
+use std::net::SocketAddr;
+
+use http::HeaderMap;
+
+use crate::bayeux::Dialect;
+
+/// How a message travelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// POST, answered with JSON.
+    LongPolling,
+    /// GET, answered with a script (JSONP).
+    CallbackPolling,
+    /// A stream of server-sent events.
+    EventSource,
+    /// A WebSocket.
+    WebSocket,
+    /// A client inside this process.
+    InProcess,
+}
+
+impl Transport {
+    /// The name that Bayeux has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LongPolling => "long-polling",
+            Self::CallbackPolling => "callback-polling",
+            Self::EventSource => "eventsource",
+            Self::WebSocket => "websocket",
+            Self::InProcess => "in-process",
+        }
+    }
+}
+
+/// The request that brought a message, or that opened the socket on which it came.
+#[derive(Debug, Clone)]
+pub struct RequestInfo {
+    /// How.
+    pub transport: Transport,
+    /// Dialect of the mount.
+    pub dialect: Dialect,
+    /// The HTTP headers; empty for clients inside this process, and for sockets opened while no extension was there.
+    pub headers: HeaderMap,
+    /// Who sent it; `None` for clients inside this process.
+    pub peer: Option<SocketAddr>,
+}
+
+impl RequestInfo {
+    /// A client inside this process.
+    pub fn in_process() -> Self {
+        Self { transport: Transport::InProcess, dialect: Dialect::Faye, headers: HeaderMap::new(), peer: None }
+    }
+
+    /// Whether the sender is trusted with `/meta` and `/service` subscriptions.
+    pub fn is_local(&self) -> bool {
+        self.transport == Transport::InProcess
+    }
+}

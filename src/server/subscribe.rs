@@ -1,0 +1,140 @@
+//! `/meta/subscribe` and `/meta/unsubscribe`.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::{RequestInfo, Server, ServerEvent, session_of};
+use crate::bayeux::channel::Realm;
+use crate::bayeux::json::{self, Raw};
+use crate::bayeux::{BayeuxError, Message, Pattern};
+use crate::engine::{Engine, SessionId, Subscribe, Touch, Unsubscribe};
+use crate::metrics::Limit;
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Subscribe,
+    Unsubscribe,
+}
+
+impl Server {
+    /// Applies the channels in order up to the first that is refused; those before it stay (wire contract, 1.6).
+    pub(super) async fn change_subscriptions(
+        &self,
+        message: &Message,
+        request: &RequestInfo,
+        change: Change,
+    ) -> Message {
+        let wanted = message.subscription.as_deref().filter(|wanted| json::truthy(wanted));
+        let reply =
+            Message { subscription: Some(wanted.map_or_else(empty_list, RawValue::to_owned)), ..message.reply() };
+        let outcome = match (session_of(message), wanted, &message.error) {
+            (_, None, _) => Err(BayeuxError::missing("subscription").to_string()),
+            (None, Some(_), _) => Err(request.dialect.missing_client().to_string()),
+            (_, _, Some(error)) => Err(error.clone()),
+            (Some(session), Some(wanted), None) => {
+                self.apply(&session, wanted, request, change).await.map_err(|error| error.to_string())
+            }
+        };
+        Message {
+            successful: Some(outcome.is_ok()),
+            error: outcome.err(),
+            advice: message.reply_advice.clone(),
+            ..reply
+        }
+    }
+
+    async fn apply(
+        &self,
+        session: &SessionId,
+        wanted: &RawValue,
+        request: &RequestInfo,
+        change: Change,
+    ) -> Result<(), BayeuxError> {
+        let mut known_to_exist = false;
+        let channels = json::elements(wanted).unwrap_or_else(|| vec![wanted]);
+        for channel in &channels {
+            let checked = self.subscribable(channel, request);
+            // Without an effect so far, nobody has said yet that the session exists; a client that does not exist is
+            // told so first, whatever the channel.
+            if !matches!(checked, Ok(Some(_))) && !known_to_exist {
+                self.expect_session(session, request).await?;
+            }
+            known_to_exist = true;
+            if let Some(pattern) = checked? {
+                self.change_one(session, &pattern, request, change).await?;
+            }
+        }
+        if channels.is_empty() {
+            self.expect_session(session, request).await?;
+        }
+        Ok(())
+    }
+
+    /// The pattern to be changed; `None` where the dialect accepts the channel and records nothing.
+    fn subscribable(&self, channel: &RawValue, request: &RequestInfo) -> Result<Option<Pattern>, BayeuxError> {
+        let name: Cow<'_, str> = match json::string(channel) {
+            Some(name) => name,
+            None => return Err(BayeuxError::invalid_channel(json::to_js_string(channel))),
+        };
+        let pattern = self.pattern(&name)?;
+        match pattern.realm() {
+            _ if request.is_local() => Ok(Some(pattern)),
+            Realm::Broadcast => Ok(Some(pattern)),
+            Realm::Service if request.dialect.ignores_service_subscriptions() => Ok(None),
+            Realm::Service | Realm::Meta => Err(BayeuxError::forbidden_channel(name)),
+        }
+    }
+
+    async fn expect_session(&self, session: &SessionId, request: &RequestInfo) -> Result<(), BayeuxError> {
+        match self.sessions().store().touch(session, None).await {
+            Ok(Touch::Alive | Touch::Stale) => Ok(()),
+            Ok(Touch::Unknown) => Err(request.dialect.unknown_client(session.as_str())),
+            Err(error) => Err(self.engine_error("touch", &error)),
+        }
+    }
+
+    async fn change_one(
+        &self,
+        session: &SessionId,
+        pattern: &Pattern,
+        request: &RequestInfo,
+        change: Change,
+    ) -> Result<(), BayeuxError> {
+        let unknown = || Err(request.dialect.unknown_client(session.as_str()));
+        let max = self.settings().max_subscriptions;
+        match change {
+            Change::Subscribe => match self.sessions().store().subscribe(session, pattern, max).await {
+                Ok(Subscribe::Added) => {
+                    let event = || ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() };
+                    self.0.events.emit(event);
+                    Ok(())
+                }
+                Ok(Subscribe::Kept) => Ok(()),
+                Ok(Subscribe::TooMany) => {
+                    self.metrics().limit(Limit::Subscriptions);
+                    let text = format!("Too many subscriptions: the limit is {max}");
+                    Err(BayeuxError::limit(403, pattern.as_str(), text))
+                }
+                Ok(Subscribe::Unknown) => unknown(),
+                Err(error) => Err(self.engine_error("subscribe", &error)),
+            },
+            Change::Unsubscribe => match self.sessions().store().unsubscribe(session, pattern).await {
+                Ok(Unsubscribe::Removed) => {
+                    let event = || ServerEvent::Unsubscribe { session: session.clone(), channel: pattern.clone() };
+                    self.0.events.emit(event);
+                    Ok(())
+                }
+                Ok(Unsubscribe::Absent) => Ok(()),
+                Ok(Unsubscribe::Unknown) => unknown(),
+                Err(error) => Err(self.engine_error("unsubscribe", &error)),
+            },
+        }
+    }
+}
+
+fn empty_list() -> Raw {
+    // An empty list is JSON.
+    RawValue::from_string("[]".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}

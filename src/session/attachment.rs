@@ -1,0 +1,433 @@
+//! One attachment: the state that merges what the log held with what the feed brings, and the bounded outbox.
+//!
+//! Deliveries rise strictly in position: the `queued` frontier is the only duplicate check. While the attachment is
+//! [`Mode::Joining`] nothing leaves it; what the feed brings is kept aside and merged after the read. One that cannot
+//! keep up is [`Mode::Behind`]: it leaves the live path and reads the logs again once its outbox is empty.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::bayeux::Pattern;
+use crate::engine::{
+    Attached, Commit, Cursor, Delivery, Ended, Epoch, Position, Progress, SessionId, Snapshot, Subscription, Version,
+};
+use crate::hub::{MemberId, Receiver};
+
+/// Bounds of an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages that may wait in the outbox.
+    pub outbox_messages: usize,
+    /// Bytes that may wait in the outbox (one message may exceed it).
+    pub outbox_bytes: usize,
+}
+
+/// Why an attachment is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A newer attachment took the session.
+    Superseded {
+        /// By a copy of the same connect: the client waits for the other reply.
+        same_id: bool,
+        /// It happens again and again (two tabs with one session): answer late.
+        contended: bool,
+    },
+    /// The engine says that a newer attachment holds the session.
+    Stale,
+    /// The session is no more.
+    Session(Ended),
+    /// The node stops.
+    Stopping,
+}
+
+/// What a transport has to do next for its attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Stop.
+    Ended(End),
+    /// Call [`super::Sessions::refresh`].
+    Refresh,
+    /// Take and send what waits.
+    Ready,
+}
+
+/// Names one run of a refresh: whatever happens meanwhile makes it void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    generation: u32,
+    /// The subscriptions have to be read first.
+    pub(super) resync: bool,
+    /// The outbox had been full.
+    pub(super) behind: bool,
+}
+
+/// A session held by a poll, socket, stream or local client of this node.
+pub struct Attachment {
+    session: SessionId,
+    epoch: Epoch,
+    connect_id: Option<Box<str>>,
+    /// A repeated poll delivers nothing past this.
+    ceiling: Option<Cursor>,
+    member: MemberId,
+    limits: Limits,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    mode: Mode,
+    /// A refresh is due and nobody runs it yet.
+    due: bool,
+    /// The due refresh has to read the subscriptions too.
+    resync: bool,
+    generation: u32,
+    /// From the feed, while joining.
+    held: Vec<Arc<Delivery>>,
+    /// More came from the feed while joining than may be kept: read on from the log.
+    overflowed: bool,
+    outbox: VecDeque<Arc<Delivery>>,
+    outbox_bytes: usize,
+    /// Everything up to here is in the outbox, was taken, or is not for this session.
+    queued: Cursor,
+    /// Everything up to here was taken by the transport.
+    sent: Cursor,
+    /// Everything up to here has arrived at the client.
+    confirmed: Cursor,
+    version: Version,
+    subscriptions: Vec<Subscription>,
+    end: Option<End>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Joining,
+    Live,
+    Behind,
+}
+
+impl Attachment {
+    pub(super) fn new(
+        session: SessionId,
+        attached: Attached,
+        connect_id: Option<&str>,
+        member: MemberId,
+        limits: Limits,
+    ) -> Self {
+        let Attached { epoch, version, subscriptions, cursor, ceiling, first: _ } = attached;
+        let state = State {
+            mode: Mode::Joining,
+            due: true,
+            resync: false,
+            generation: 0,
+            held: Vec::new(),
+            overflowed: false,
+            outbox: VecDeque::new(),
+            outbox_bytes: 0,
+            queued: cursor.clone(),
+            sent: cursor.clone(),
+            confirmed: cursor,
+            version,
+            subscriptions,
+            end: None,
+        };
+        let connect_id = connect_id.map(Into::into);
+        Self { session, epoch, connect_id, ceiling, member, limits, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// The session.
+    pub fn session(&self) -> &SessionId {
+        &self.session
+    }
+
+    /// The epoch under which it writes.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The connect that made it.
+    pub fn connect_id(&self) -> Option<&str> {
+        self.connect_id.as_deref()
+    }
+
+    pub(super) fn member(&self) -> MemberId {
+        self.member
+    }
+
+    pub(super) fn ceiling(&self) -> Option<&Cursor> {
+        self.ceiling.as_ref()
+    }
+
+    /// Waits until there is something to do. Cancel-safe. One waiter at a time.
+    pub async fn next(&self) -> Step {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(step) = self.step() {
+                return step;
+            }
+            changed.await;
+        }
+    }
+
+    /// What there is to do, if anything.
+    pub fn step(&self) -> Option<Step> {
+        let state = self.state.lock();
+        match (state.end, state.mode) {
+            (Some(end), _) => Some(Step::Ended(end)),
+            (None, Mode::Joining) => state.due.then_some(Step::Refresh),
+            (None, Mode::Live) => (!state.outbox.is_empty()).then_some(Step::Ready),
+            (None, Mode::Behind) => Some(if state.outbox.is_empty() { Step::Refresh } else { Step::Ready }),
+        }
+    }
+
+    /// Why it is over, if it is.
+    pub fn ended(&self) -> Option<End> {
+        self.state.lock().end
+    }
+
+    /// Ends it. The first reason stays.
+    pub(super) fn end(&self, end: End) {
+        let mut state = self.state.lock();
+        if state.end.is_none() {
+            state.end = Some(end);
+            state.outbox = VecDeque::new();
+            state.outbox_bytes = 0;
+            state.held = Vec::new();
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Everything not sent yet is in doubt: hold all, read again from the last position sent.
+    pub(super) fn hold(&self, resync: bool) {
+        let mut state = self.state.lock();
+        state.mode = Mode::Joining;
+        state.due = true;
+        state.resync |= resync;
+        state.generation = state.generation.wrapping_add(1);
+        state.rewind();
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// As `hold(true)`, unless this version is known already.
+    pub(super) fn resubscribed(&self, version: Version) {
+        if self.state.lock().version < version {
+            self.hold(true);
+        }
+    }
+
+    /// Takes what waits, in order, up to about `max_bytes` (but at least one message, if any).
+    pub fn take(&self, max_bytes: usize) -> Vec<Arc<Delivery>> {
+        let mut state = self.state.lock();
+        if state.mode == Mode::Joining {
+            return Vec::new();
+        }
+        let (mut count, mut bytes) = (0, 0);
+        for delivery in &state.outbox {
+            let beyond = self.ceiling.as_ref().is_some_and(|top| delivery.position > top.get(delivery.partition));
+            if beyond || (count > 0 && bytes + delivery.array.len() > max_bytes) {
+                break;
+            }
+            bytes += delivery.array.len();
+            count += 1;
+        }
+        let taken: Vec<_> = state.outbox.drain(..count).collect();
+        state.outbox_bytes -= bytes;
+        for delivery in &taken {
+            state.sent.raise(delivery.partition, delivery.position);
+        }
+        if state.outbox.is_empty() && state.outbox.capacity() > 64 {
+            state.outbox = VecDeque::new();
+        }
+        taken
+    }
+
+    /// Nothing of what was taken since `sent` left the node after all: all of it is due again.
+    pub(super) fn untake(&self, sent: Cursor) {
+        self.state.lock().sent = sent;
+        self.hold(true);
+    }
+
+    /// How far the transport has taken.
+    pub fn sent(&self) -> Cursor {
+        self.state.lock().sent.clone()
+    }
+
+    /// Everything up to `cursor` has arrived (or, for a stream, was written). Clamped to what was sent.
+    pub(super) fn confirm(&self, cursor: &Cursor) {
+        let mut state = self.state.lock();
+        let clamped: Cursor = {
+            let sent = state.sent.positions().iter();
+            let asked = cursor.positions().iter().copied().chain(std::iter::repeat(Position::default()));
+            sent.zip(asked).map(|(sent, asked)| asked.min(*sent)).collect()
+        };
+        state.confirmed.raise_all(&clamped);
+    }
+
+    /// What a commit or detach reports.
+    pub(super) fn progress(&self, progress: Progress) -> Commit {
+        let state = self.state.lock();
+        Commit {
+            session: self.session.clone(),
+            epoch: self.epoch,
+            version: state.version,
+            cursor: state.confirmed.clone(),
+            progress,
+        }
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.state.lock().version
+    }
+
+    pub(super) fn patterns(&self) -> Vec<Pattern> {
+        self.state.lock().subscriptions.iter().map(|subscription| subscription.pattern.clone()).collect()
+    }
+
+    /// Starts a refresh; `None` when it is over.
+    pub(super) fn begin_refresh(&self) -> Option<Ticket> {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return None;
+        }
+        let behind = state.mode == Mode::Behind;
+        if behind {
+            state.generation = state.generation.wrapping_add(1);
+        }
+        state.mode = Mode::Joining;
+        state.due = false;
+        state.held = Vec::new();
+        state.overflowed = false;
+        Some(Ticket { generation: state.generation, resync: state.resync, behind })
+    }
+
+    /// The refresh failed: another one is due.
+    pub(super) fn abandon_refresh(&self) {
+        self.state.lock().due = true;
+        self.changed.notify_one();
+    }
+
+    /// New subscriptions; gives those to join and those to leave.
+    pub(super) fn resubscribe(
+        &self,
+        version: Version,
+        subscriptions: Vec<Subscription>,
+    ) -> (Vec<Pattern>, Vec<Pattern>) {
+        let missing = |from: &[Subscription], other: &[Subscription]| {
+            let known = |pattern: &Pattern| other.iter().any(|subscription| subscription.pattern == *pattern);
+            from.iter().map(|subscription| &subscription.pattern).filter(|pattern| !known(pattern)).cloned().collect()
+        };
+        let mut state = self.state.lock();
+        let joined = missing(&subscriptions, &state.subscriptions);
+        let left = missing(&state.subscriptions, &subscriptions);
+        state.version = version;
+        state.subscriptions = subscriptions;
+        state.resync = false;
+        (joined, left)
+    }
+
+    /// Each log with the position after which it has to be read.
+    pub(super) fn reading_plan(&self) -> Vec<(Pattern, Position)> {
+        let state = self.state.lock();
+        // Position is per partition; with one partition its frontier is the first.
+        let frontier = state.queued.positions().first().copied().unwrap_or_default();
+        state.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.max(frontier))).collect()
+    }
+
+    /// Merges the logs as read with what the feed brought meanwhile. False when the refresh is void and must run again.
+    pub(super) fn finish_refresh(&self, ticket: Ticket, snapshot: Option<&Snapshot>) -> bool {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return true;
+        }
+        if state.generation != ticket.generation || state.resync {
+            return false;
+        }
+        state.mode = Mode::Live;
+        if let Some(snapshot) = snapshot {
+            for delivery in &snapshot.deliveries {
+                state.enqueue(delivery, &self.limits);
+            }
+            if state.mode == Mode::Live {
+                state.queued.raise_all(&snapshot.upto);
+                if snapshot.truncated || state.overflowed {
+                    state.mode = Mode::Behind;
+                }
+            }
+        }
+        let mut held = std::mem::take(&mut state.held);
+        // The feed is in order per log; logs of one partition come in order too, but a repaired one may not.
+        held.sort_by_key(|delivery| (delivery.partition, delivery.position));
+        for delivery in &held {
+            state.enqueue(delivery, &self.limits);
+        }
+        drop(state);
+        self.changed.notify_one();
+        true
+    }
+}
+
+impl State {
+    /// Forgets what was not sent.
+    fn rewind(&mut self) {
+        self.queued = self.sent.clone();
+        self.outbox.clear();
+        self.outbox_bytes = 0;
+        self.held.clear();
+    }
+
+    /// Puts a message into the outbox if it is due and there is room; without room the session falls behind.
+    fn enqueue(&mut self, delivery: &Arc<Delivery>, limits: &Limits) {
+        if self.mode != Mode::Live || delivery.position <= self.queued.get(delivery.partition) {
+            return;
+        }
+        let full = self.outbox.len() >= limits.outbox_messages
+            || (self.outbox_bytes + delivery.array.len() > limits.outbox_bytes && !self.outbox.is_empty());
+        if full {
+            self.mode = Mode::Behind;
+            return;
+        }
+        self.queued.raise(delivery.partition, delivery.position);
+        self.outbox_bytes += delivery.array.len();
+        self.outbox.push_back(delivery.clone());
+    }
+}
+
+impl Receiver for Attachment {
+    fn offer(&self, log: &Pattern, delivery: &Arc<Delivery>) {
+        let mut state = self.state.lock();
+        let Some(subscription) = state.subscriptions.iter().find(|subscription| subscription.pattern == *log) else {
+            return;
+        };
+        if state.end.is_some()
+            || delivery.position <= subscription.since
+            || delivery.position <= state.queued.get(delivery.partition)
+        {
+            return;
+        }
+        match state.mode {
+            Mode::Live => {
+                let was_empty = state.outbox.is_empty();
+                state.enqueue(delivery, &self.limits);
+                drop(state);
+                if was_empty {
+                    self.changed.notify_one();
+                }
+            }
+            Mode::Joining if state.held.len() >= self.limits.outbox_messages => {
+                state.held = Vec::new();
+                state.overflowed = true;
+            }
+            Mode::Joining if state.overflowed => {}
+            Mode::Joining => state.held.push(delivery.clone()),
+            Mode::Behind => {}
+        }
+    }
+
+    fn missed(&self, all: bool) {
+        self.hold(all);
+    }
+}

@@ -1,0 +1,86 @@
+//! Commits the confirmed positions of sockets and streams lazily, in batches: never a write per message and receiver.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::attachment::{Attachment, End};
+use super::held::Held;
+use super::registry::Sessions;
+use crate::engine::{Commit, CommitOutcome, Cursor, Ended, Engine, EngineError, Progress, SessionId};
+
+/// How often progress is written. What was confirmed since is delivered again if the node dies.
+pub const COMMIT_EVERY: Duration = Duration::from_secs(2);
+/// Sessions per engine call.
+const BATCH: usize = 256;
+
+/// Attachments with progress that the engine does not know yet; at most one entry for each session held.
+#[derive(Default)]
+pub(super) struct Committer(Mutex<HashMap<SessionId, Dirty>>);
+
+struct Dirty {
+    attachment: Arc<Attachment>,
+    progress: Progress,
+}
+
+impl Committer {
+    fn note(&self, attachment: &Arc<Attachment>, progress: Progress) {
+        let dirty = Dirty { attachment: attachment.clone(), progress };
+        self.0.lock().insert(attachment.session().clone(), dirty);
+    }
+}
+
+impl Held {
+    /// The client has everything up to `cursor`; written to the engine with the next batch.
+    pub fn confirm(&self, cursor: &Cursor) {
+        self.attachment().confirm(cursor);
+        self.sessions().committer().note(self.attachment(), Progress::Confirmed);
+    }
+
+    /// Everything up to `cursor` was written to the event stream.
+    pub fn flushed(&self, cursor: &Cursor) {
+        self.attachment().confirm(cursor);
+        self.sessions().committer().note(self.attachment(), Progress::Flushed);
+    }
+
+    /// Ends the attachment in order: what was confirmed is written exactly, and nothing can follow under its epoch.
+    ///
+    /// # Errors
+    /// Those of the engine; then some messages may be delivered again.
+    pub async fn detach(self, progress: Progress) -> Result<(), EngineError> {
+        let item = self.attachment().progress(progress);
+        self.sessions().store().detach(&item).await
+    }
+}
+
+impl Sessions {
+    /// Writes the progress of all attachments that made some. Called every [`COMMIT_EVERY`], and when the node stops.
+    pub async fn commit(&self) {
+        let mut dirty: Vec<Dirty> = self.committer().0.lock().drain().map(|(_, dirty)| dirty).collect();
+        while !dirty.is_empty() {
+            let batch = dirty.split_off(dirty.len().saturating_sub(BATCH));
+            let items: Vec<Commit> = batch.iter().map(|dirty| dirty.attachment.progress(dirty.progress)).collect();
+            match self.store().commit(&items).await {
+                Ok(outcomes) => {
+                    batch.into_iter().zip(outcomes).for_each(|(dirty, outcome)| self.settle(dirty, outcome))
+                }
+                Err(error) => {
+                    tracing::warn!(%error, sessions = batch.len(), "could not commit confirmed positions; trying again");
+                    batch.into_iter().for_each(|dirty| self.committer().note(&dirty.attachment, dirty.progress));
+                }
+            }
+        }
+    }
+
+    fn settle(&self, dirty: Dirty, outcome: CommitOutcome) {
+        match outcome {
+            CommitOutcome::Committed => {}
+            // The attachment reads its subscriptions anew; report again afterwards.
+            CommitOutcome::Outdated => self.committer().note(&dirty.attachment, dirty.progress),
+            CommitOutcome::Stale => dirty.attachment.end(End::Stale),
+            CommitOutcome::Unknown => dirty.attachment.end(End::Session(Ended::Expired)),
+        }
+    }
+}

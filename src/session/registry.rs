@@ -1,0 +1,389 @@
+//! The sessions that this node holds: attach, supersede, refresh. Used by the server and by in-process clients.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::attachment::{Attachment, End, Limits};
+use super::commit::Committer;
+use super::held::Held;
+use crate::engine::{
+    Attach, AttachRequest, Control, ControlKind, Engine, EngineError, Epoch, Link, Read, ReadRequest, SessionId, Store,
+    Subscriptions, Version,
+};
+use crate::hub::{ControlSink, Hub, Receiver};
+use crate::metrics::{Limit, Metrics};
+
+/// Supersedes of one session within [`CONTENTION_WINDOW`] after which the loser is answered late.
+const CONTENTION_LIMIT: u32 = 3;
+const CONTENTION_WINDOW: Duration = Duration::from_secs(10);
+/// Sessions whose supersedes are counted at the same time.
+const CONTENTION_ENTRIES: usize = 4096;
+
+/// The sessions of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions(Arc<Inner>);
+
+struct Inner {
+    store: Arc<Store>,
+    hub: Arc<Hub>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    committer: Committer,
+    registry: Mutex<Registry>,
+    /// Small engine calls that outlive the request that caused them. The node waits for them when it stops.
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Registry {
+    slots: HashMap<SessionId, Slot>,
+    contention: HashMap<SessionId, (Instant, u32)>,
+    stopping: bool,
+}
+
+/// What the node knows of one session.
+#[derive(Default)]
+struct Slot {
+    current: Option<Arc<Attachment>>,
+    /// Attaches under way. What the feed tells meanwhile is kept for them.
+    attaching: usize,
+    pending: PendingControls,
+}
+
+/// The feed may tell of events that came after an attach before the attach's own reply is here.
+#[derive(Default)]
+struct PendingControls {
+    superseded: Option<(Epoch, Option<Box<str>>)>,
+    resubscribed: Option<Version>,
+    ended: Option<crate::engine::Ended>,
+    broken: bool,
+}
+
+/// Outcome of [`Sessions::attach`].
+pub enum AttachOutcome {
+    /// This node holds the session.
+    Held(Held),
+    /// A late copy of an older connect: answer it empty.
+    Late,
+    /// A stream that shall stay closed.
+    Closed,
+    /// There is no such session.
+    Unknown,
+}
+
+impl Sessions {
+    /// The sessions of a node, none yet.
+    pub fn new(store: Arc<Store>, hub: Arc<Hub>, limits: Limits, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
+        let (committer, registry) = (Committer::default(), Mutex::default());
+        Self(Arc::new(Inner { store, hub, limits, metrics, committer, registry, tasks }))
+    }
+
+    /// Runs an engine call that nobody waits for; its deadline is the store's.
+    pub(super) fn spawn(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<(), EngineError>> + Send + 'static,
+    ) {
+        self.0.tasks.spawn(async move {
+            if let Err(error) = call.await {
+                tracing::warn!(%error, "could not {what}");
+            }
+        });
+    }
+
+    /// The engine.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.0.store
+    }
+
+    /// The committer of confirmed positions.
+    pub(super) fn committer(&self) -> &Committer {
+        &self.0.committer
+    }
+
+    /// Tasks that belong to the node: it waits for them when it stops.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    /// How many sessions this node holds now.
+    pub fn held(&self) -> usize {
+        self.0.registry.lock().slots.len()
+    }
+
+    /// Attaches a session to this node. The caller drives the [`Held`]: first of all, its first step is a refresh.
+    ///
+    /// # Errors
+    /// Those of the engine; the session may be attached then, and the next attach sorts it out.
+    pub async fn attach(&self, session: &SessionId, link: Link<'_>) -> Result<AttachOutcome, EngineError> {
+        let attaching = Attaching::begin(self, session);
+        let attached = match self.0.store.attach(AttachRequest { session, link }).await? {
+            Attach::Attached(attached) => attached,
+            Attach::Late => return Ok(AttachOutcome::Late),
+            Attach::Closed => return Ok(AttachOutcome::Closed),
+            Attach::Unknown => return Ok(AttachOutcome::Unknown),
+        };
+        let connect_id = match link {
+            Link::Poll { connect_id, .. } | Link::Socket { connect_id, .. } => connect_id,
+            Link::Stream { .. } | Link::Local => None,
+        };
+        let first = attached.first;
+        let member = self.0.hub.member_id();
+        let attachment = Arc::new(Attachment::new(session.clone(), attached, connect_id, member, self.0.limits));
+        let receiver: Arc<dyn Receiver> = attachment.clone();
+        for pattern in attachment.patterns() {
+            self.0.hub.join(member, &receiver, &pattern);
+        }
+        attaching.install(&attachment);
+        Ok(AttachOutcome::Held(Held::new(attachment, self.clone(), first)))
+    }
+
+    /// Brings an attachment up to date: subscriptions if in doubt, the feed of every log, then all logs as one
+    /// snapshot, then what the feed brought meanwhile. Cancel-safe: dropped half-way, the refresh stays due.
+    ///
+    /// # Errors
+    /// Those of the engine; the refresh stays due.
+    pub async fn refresh(&self, attachment: &Arc<Attachment>) -> Result<(), EngineError> {
+        let mut unfinished = Unfinished(Some(attachment));
+        let outcome = self.run_refresh(attachment).await;
+        if outcome.is_ok() {
+            unfinished.0 = None;
+        }
+        outcome
+    }
+
+    async fn run_refresh(&self, attachment: &Arc<Attachment>) -> Result<(), EngineError> {
+        let Inner { store, hub, limits, metrics, .. } = &*self.0;
+        let (session, epoch) = (attachment.session(), attachment.epoch());
+        loop {
+            let Some(ticket) = attachment.begin_refresh() else { return Ok(()) };
+            if ticket.behind {
+                metrics.limit(Limit::Outbox);
+            }
+            if ticket.resync {
+                match store.subscriptions(session, epoch).await? {
+                    Subscriptions::Current(version, subscriptions) => {
+                        let (joined, left) = attachment.resubscribe(version, subscriptions);
+                        let receiver: Arc<dyn Receiver> = attachment.clone();
+                        joined.iter().for_each(|pattern| hub.join(attachment.member(), &receiver, pattern));
+                        left.iter().for_each(|pattern| hub.leave(attachment.member(), pattern));
+                    }
+                    Subscriptions::Stale => attachment.end(End::Stale),
+                    Subscriptions::Unknown => attachment.end(End::Session(crate::engine::Ended::Expired)),
+                }
+                if attachment.ended().is_some() {
+                    return Ok(());
+                }
+            }
+            let plan = attachment.reading_plan();
+            if plan.is_empty() {
+                if attachment.finish_refresh(ticket, None) {
+                    return Ok(());
+                }
+                continue;
+            }
+            hub.listen(plan.iter().map(|(pattern, _)| pattern)).await?;
+            let request = ReadRequest {
+                session,
+                epoch,
+                version: attachment.version(),
+                from: &plan,
+                max_messages: limits.outbox_messages,
+                max_bytes: limits.outbox_bytes,
+            };
+            match store.read(request).await? {
+                Read::Snapshot(snapshot) => {
+                    if attachment.finish_refresh(ticket, Some(&snapshot)) {
+                        return Ok(());
+                    }
+                }
+                Read::Outdated => attachment.hold(true),
+                Read::Gap => {
+                    metrics.gaps.inc();
+                    attachment.end(End::Session(crate::engine::Ended::Gap));
+                }
+                Read::Stale => attachment.end(End::Stale),
+                Read::Unknown => attachment.end(End::Session(crate::engine::Ended::Expired)),
+            }
+            if attachment.ended().is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends all attachments: the node stops. Later attaches end at once.
+    pub fn stop(&self) {
+        let mut registry = self.0.registry.lock();
+        registry.stopping = true;
+        for slot in registry.slots.values() {
+            if let Some(attachment) = &slot.current {
+                attachment.end(End::Stopping);
+            }
+        }
+    }
+
+    /// Forgets an attachment that its transport is done with.
+    pub(super) fn leave(&self, attachment: &Arc<Attachment>) {
+        for pattern in attachment.patterns() {
+            self.0.hub.leave(attachment.member(), &pattern);
+        }
+        let mut registry = self.0.registry.lock();
+        let Some(slot) = registry.slots.get_mut(attachment.session()) else { return };
+        if slot.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, attachment)) {
+            slot.current = None;
+        }
+        registry.tidy(attachment.session());
+    }
+}
+
+impl Registry {
+    /// Removes a slot that holds nothing.
+    fn tidy(&mut self, session: &SessionId) {
+        if self.slots.get(session).is_some_and(|slot| slot.current.is_none() && slot.attaching == 0) {
+            self.slots.remove(session);
+        }
+    }
+
+    /// Counts a supersede; true when this session is fought over.
+    fn contended(&mut self, session: &SessionId) -> bool {
+        let now = Instant::now();
+        if self.contention.len() >= CONTENTION_ENTRIES {
+            self.contention.retain(|_, (since, _)| now - *since < CONTENTION_WINDOW);
+            if self.contention.len() >= CONTENTION_ENTRIES {
+                return false;
+            }
+        }
+        let (since, count) = self.contention.entry(session.clone()).or_insert((now, 0));
+        if now - *since >= CONTENTION_WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count > CONTENTION_LIMIT
+    }
+
+    fn supersede(&mut self, old: &Attachment, by: Option<&str>) {
+        let same_id = by.is_some() && old.connect_id() == by;
+        let contended = old.ended().is_none() && self.contended(old.session());
+        old.end(End::Superseded { same_id, contended });
+    }
+}
+
+/// An attach under way: its slot keeps what the feed tells until the reply is here.
+struct Attaching<'a> {
+    sessions: &'a Sessions,
+    session: &'a SessionId,
+}
+
+impl<'a> Attaching<'a> {
+    fn begin(sessions: &'a Sessions, session: &'a SessionId) -> Self {
+        sessions.0.registry.lock().slots.entry(session.clone()).or_default().attaching += 1;
+        Self { sessions, session }
+    }
+
+    /// Puts the new attachment in place, and applies what was told while the reply was on its way.
+    fn install(&self, attachment: &Arc<Attachment>) {
+        let mut guard = self.sessions.0.registry.lock();
+        let registry = &mut *guard;
+        if registry.stopping {
+            attachment.end(End::Stopping);
+        }
+        // `begin` made the slot, and it stays while an attach is under way.
+        let Some(slot) = registry.slots.get_mut(self.session) else { return };
+        match slot.pending.superseded.clone() {
+            Some((epoch, by)) if epoch > attachment.epoch() => registry.supersede(attachment, by.as_deref()),
+            _ => {}
+        }
+        let Some(slot) = registry.slots.get_mut(self.session) else { return };
+        if let Some(version) = slot.pending.resubscribed {
+            attachment.resubscribed(version);
+        }
+        if let Some(why) = slot.pending.ended {
+            attachment.end(End::Session(why));
+        }
+        if slot.pending.broken {
+            attachment.hold(true);
+        }
+        match slot.current.clone() {
+            Some(newer) if newer.epoch() > attachment.epoch() => registry.supersede(attachment, newer.connect_id()),
+            older => {
+                slot.current = Some(attachment.clone());
+                if let Some(older) = older {
+                    registry.supersede(&older, attachment.connect_id());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Attaching<'_> {
+    fn drop(&mut self) {
+        let mut registry = self.sessions.0.registry.lock();
+        let Some(slot) = registry.slots.get_mut(self.session) else { return };
+        slot.attaching -= 1;
+        if slot.attaching == 0 {
+            slot.pending = PendingControls::default();
+        }
+        registry.tidy(self.session);
+    }
+}
+
+/// Marks a refresh as due again unless it came to its end.
+struct Unfinished<'a>(Option<&'a Arc<Attachment>>);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(attachment) = self.0 {
+            attachment.abandon_refresh();
+        }
+    }
+}
+
+impl ControlSink for Sessions {
+    fn control(&self, control: Control) {
+        let mut guard = self.0.registry.lock();
+        let registry = &mut *guard;
+        let Some(slot) = registry.slots.get_mut(&control.session) else { return };
+        let current = slot.current.clone();
+        match control.what {
+            ControlKind::Superseded { epoch, connect_id } => {
+                if slot.attaching > 0 && slot.pending.superseded.as_ref().is_none_or(|(known, _)| *known < epoch) {
+                    slot.pending.superseded = Some((epoch, connect_id.clone()));
+                }
+                if let Some(current) = current.filter(|current| current.epoch() < epoch) {
+                    registry.supersede(&current, connect_id.as_deref());
+                }
+            }
+            ControlKind::Resubscribed { version } => {
+                if slot.attaching > 0 {
+                    slot.pending.resubscribed = slot.pending.resubscribed.max(Some(version));
+                }
+                if let Some(current) = current {
+                    current.resubscribed(version);
+                }
+            }
+            ControlKind::Ended(why) => {
+                if slot.attaching > 0 {
+                    slot.pending.ended = Some(why);
+                }
+                if let Some(current) = current {
+                    current.end(End::Session(why));
+                }
+            }
+        }
+    }
+
+    fn feed_broken(&self) {
+        let mut registry = self.0.registry.lock();
+        for slot in registry.slots.values_mut() {
+            slot.pending.broken |= slot.attaching > 0;
+            if let Some(current) = &slot.current {
+                current.hold(true);
+            }
+        }
+    }
+}

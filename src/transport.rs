@@ -1,0 +1,97 @@
+//! HTTP and sockets on one side, the Bayeux server on the other. No Bayeux rule lives here: a transport finds the
+//! messages in a request, hands them over, and writes down the answer as its wire form wants it.
+
+mod body;
+mod callback;
+mod cors;
+mod eventsource;
+mod mount;
+mod pages;
+mod polling;
+mod reply;
+mod routes;
+mod websocket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bayeux::message;
+use crate::server::Server;
+
+pub use mount::{Mount, MountError};
+pub use pages::{NodeFacts, Readiness};
+pub use reply::{Hangup, OnSent};
+pub use routes::{internal_routes, routes};
+pub use websocket::Stream;
+
+/// Where a request came in; put into each request by the listener.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The request's target as sent.
+    pub uri: Uri,
+}
+
+/// What the transports must know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where Bayeux is spoken.
+    pub mounts: Vec<Mount>,
+    /// Bytes of a request body or of a socket's message.
+    pub max_body_bytes: usize,
+    /// Bounds of a batch.
+    pub batch: message::Limits,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// How long a peer may take nothing of what is written to it.
+    pub write_timeout: Duration,
+    /// How long a socket without a session may say nothing.
+    pub idle_timeout: Duration,
+    /// How often an idle socket is pinged.
+    pub websocket_ping: Duration,
+    /// How long a ping may go unanswered by a peer that says nothing else.
+    pub websocket_pong: Duration,
+    /// How often an idle event stream gets a comment.
+    pub eventsource_ping: Duration,
+}
+
+/// What every transport shares. Cheap to clone.
+#[derive(Clone)]
+pub struct Web(Arc<Shared>);
+
+struct Shared {
+    server: Server,
+    settings: Settings,
+    facts: NodeFacts,
+    /// Sockets and streams: the node waits for them when it stops.
+    tasks: TaskTracker,
+    /// Fires when the node stops.
+    stop: CancellationToken,
+}
+
+impl Web {
+    /// The transports of one node.
+    pub fn new(
+        server: Server,
+        settings: Settings,
+        facts: NodeFacts,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Shared { server, settings, facts, tasks, stop }))
+    }
+
+    fn server(&self) -> &Server {
+        &self.0.server
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+}

@@ -1,0 +1,437 @@
+//! One WebSocket: binds a session, pushes what comes, and learns by pings what has arrived.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::Stream;
+use super::wire::{Event, Gone, Wire};
+use crate::bayeux::BayeuxError;
+use crate::bayeux::message::{self, Message, ParseError};
+use crate::engine::{Cursor, EngineError, Progress};
+use crate::metrics::Limit;
+use crate::server::{FrameOutcome, HeldConnect, RequestInfo};
+use crate::session::{End, Held, Step};
+use crate::transport::Web;
+use crate::transport::polling::sentence;
+
+/// Bytes that are taken from the outbox for one write (one message may exceed it).
+const TAKE: usize = 64 * 1024;
+/// What was sent is pinged after this time, so that a burst costs one ping.
+const CONFIRM_AFTER: Duration = Duration::from_millis(250);
+/// Pings that confirm are at least so far apart.
+const CONFIRM_EVERY: Duration = Duration::from_secs(1);
+/// Pause after an engine call failed.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A connection. Owned by its task; nobody else holds the socket.
+struct Connection {
+    web: Web,
+    wire: Wire,
+    /// The request that opened it.
+    request: Arc<RequestInfo>,
+    /// The session whose messages are pushed here.
+    held: Option<Held>,
+    /// The connect that waits for its time-out, and when that is.
+    connect: Option<(HeldConnect, Instant)>,
+    /// The frame being processed. The next one is not read before it is done: one order per connection.
+    processing: Option<BoxFuture<'static, FrameOutcome>>,
+    /// The read of the logs under way.
+    refreshing: Option<BoxFuture<'static, Result<(), EngineError>>>,
+    /// No refresh is tried before.
+    refresh_after: Instant,
+    pings: Pings,
+    /// When the peer was last heard of.
+    heard: Instant,
+    /// Since when the kernel has not taken what is queued.
+    stuck_since: Option<Instant>,
+}
+
+/// Which ping stands for which positions.
+struct Pings {
+    /// Tokens are decimal counters.
+    count: u64,
+    sent_at: Instant,
+    /// When the next one is to be sent.
+    due: Instant,
+    /// The ping that is not answered yet, with what its answer confirms.
+    open: Option<(u64, Cursor)>,
+    /// Something was sent that no ping covers.
+    uncovered: bool,
+}
+
+/// How a connection ends.
+enum Finish {
+    /// The peer is gone: nothing more can be said.
+    Gone,
+    /// With a close frame.
+    Close(CloseCode, &'static str),
+}
+
+/// Serves a socket to its end.
+pub(super) async fn run(web: Web, request: RequestInfo, stream: Stream) {
+    let wire = Wire::new(stream, web.settings().max_body_bytes).await;
+    let now = Instant::now();
+    let mut connection = Box::new(Connection {
+        wire,
+        request: Arc::new(request),
+        held: None,
+        connect: None,
+        processing: None,
+        refreshing: None,
+        refresh_after: now,
+        pings: Pings { count: 0, sent_at: now, due: now + web.settings().websocket_ping, open: None, uncovered: false },
+        heard: now,
+        stuck_since: None,
+        web,
+    });
+    let finish = connection.serve().await;
+    connection.finish(finish).boxed().await;
+}
+
+impl Connection {
+    async fn serve(&mut self) -> Finish {
+        let stop = self.web.0.stop.clone();
+        loop {
+            let deadline = self.deadline();
+            let read = self.processing.is_none();
+            let deliver =
+                !self.wire.is_unflushed() && self.refreshing.is_none() && self.refresh_after <= Instant::now();
+            let step = tokio::select! {
+                event = self.wire.next(read) => self.on_event(event),
+                outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).await,
+                done = poll_option(&mut self.refreshing) => self.on_refreshed(done),
+                step = next_step(self.held.as_ref()), if deliver => self.on_step(step).await,
+                () = tokio::time::sleep_until(deadline) => self.on_timer().await,
+                () = stop.cancelled() => Err(Finish::Close(CloseCode::Away, "server is stopping")),
+            };
+            if let Err(finish) = step {
+                return finish;
+            }
+        }
+    }
+
+    /// The next moment at which something is due without anything happening.
+    fn deadline(&self) -> Instant {
+        let settings = self.web.settings();
+        let mut deadline = self.pings.due;
+        if let Some((_, at)) = &self.connect {
+            deadline = deadline.min(*at);
+        }
+        if self.held.is_none() {
+            deadline = deadline.min(self.heard + settings.idle_timeout);
+        }
+        if let Some(since) = self.stuck_since {
+            deadline = deadline.min(since + settings.write_timeout);
+        }
+        if self.refresh_after > Instant::now() {
+            deadline = deadline.min(self.refresh_after);
+        }
+        deadline
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), Finish> {
+        if !matches!(event, Event::Flushed | Event::Gone(_)) {
+            self.heard = Instant::now();
+        }
+        match event {
+            Event::Payload(payload) => self.on_payload(&payload)?,
+            Event::Pong(token) => self.on_pong(&token),
+            Event::Alive => {}
+            Event::Flushed => self.stuck_since = None,
+            Event::Gone(Gone::Closed) => return Err(Finish::Gone),
+            Event::Gone(Gone::Violation(code, reason)) => {
+                let metrics = self.web.server().metrics();
+                if code == CloseCode::Size {
+                    metrics.limit(Limit::Body)
+                } else {
+                    metrics.malformed.inc()
+                }
+                tracing::debug!(?code, reason, "socket broke the protocol");
+                return Err(Finish::Close(code, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_payload(&mut self, payload: &Bytes) -> Result<(), Finish> {
+        let messages = match message::parse(payload, &self.web.settings().batch) {
+            Ok(messages) => messages,
+            Err(error) => return self.on_unparsable(&error),
+        };
+        let bound = self.held.as_ref().map(|held| (held.session().clone(), held.epoch()));
+        let (server, request) = (self.web.server().clone(), self.request.clone());
+        self.processing = Some(async move { server.handle_frame(&request, messages, bound).await }.boxed());
+        Ok(())
+    }
+
+    /// Malformed input is not answered and does not end the socket (wire contract, 1.9); a bound that was reached is.
+    fn on_unparsable(&mut self, error: &ParseError) -> Result<(), Finish> {
+        let metrics = self.web.server().metrics();
+        match error {
+            ParseError::TooMany(_) => metrics.limit(Limit::Batch),
+            ParseError::TooDeep(_) => metrics.limit(Limit::Depth),
+            _ => {
+                metrics.malformed.inc();
+                tracing::debug!(%error, "malformed frame");
+                return Ok(());
+            }
+        }
+        let refusal = Message::default().reject(&BayeuxError::limit(413, "", sentence(error)));
+        self.queue(array(&[refusal.encode()]))
+    }
+
+    async fn on_outcome(&mut self, outcome: FrameOutcome) -> Result<(), Finish> {
+        self.processing = None;
+        if let Some(held) = outcome.bound {
+            // The socket turns to another session.
+            self.release().await;
+            self.held = Some(held);
+            self.pings.open = None;
+            self.pings.uncovered = false;
+        }
+        if let Some(held) = outcome.held {
+            let at = Instant::now() + held.hold;
+            // A second connect answers the first.
+            if let Some((older, _)) = self.connect.replace((held, at)) {
+                self.answer(older).await?;
+            }
+        }
+        if outcome.empty {
+            self.queue(Bytes::from_static(b"[]"))?;
+        } else if !outcome.replies.is_empty() {
+            self.queue(array(&outcome.replies))?;
+        }
+        if outcome.stale { Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")) } else { Ok(()) }
+    }
+
+    async fn on_step(&mut self, step: Step) -> Result<(), Finish> {
+        match step {
+            Step::Ready => self.push().await,
+            Step::Refresh => {
+                if let Some(held) = &self.held {
+                    let (sessions, attachment) = (self.web.server().sessions().clone(), held.attachment().clone());
+                    self.refreshing = Some(async move { sessions.refresh(&attachment).await }.boxed());
+                }
+                Ok(())
+            }
+            Step::Ended(end) => self.on_end(end).await,
+        }
+    }
+
+    fn on_refreshed(&mut self, outcome: Result<(), EngineError>) -> Result<(), Finish> {
+        self.refreshing = None;
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "socket cannot read the log; trying again");
+            self.refresh_after = Instant::now() + RETRY;
+        }
+        Ok(())
+    }
+
+    /// Sends what waits, in one write.
+    async fn push(&mut self) -> Result<(), Finish> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let server = self.web.server().clone();
+        let rewrite = server.rewrites_deliveries();
+        let deliveries = held.take(TAKE);
+        server.metrics().delivered.inc_by(deliveries.len() as u64);
+        for delivery in deliveries {
+            if !rewrite {
+                self.queue(delivery.array.clone())?;
+            } else if let Some(json) = server.rewrite_delivery(&delivery, &self.request).await {
+                self.queue(array(&[json]))?;
+            }
+        }
+        self.pings.cover_soon();
+        Ok(())
+    }
+
+    fn on_pong(&mut self, token: &[u8]) {
+        let Some((count, cursor)) = &self.pings.open else { return };
+        if token != count.to_string().as_bytes() {
+            return;
+        }
+        if let Some(held) = &self.held {
+            held.confirm(cursor);
+        }
+        self.pings.open = None;
+        if self.pings.uncovered {
+            self.pings.cover_soon();
+        }
+    }
+
+    async fn on_end(&mut self, end: End) -> Result<(), Finish> {
+        let connect = self.connect.take();
+        match end {
+            End::Session(why) => {
+                if let Some((connect, _)) = connect {
+                    let reply = self.web.server().answer_ended(connect, why, &self.request);
+                    self.reply(reply).await?;
+                }
+                self.held = None;
+                self.pings.open = None;
+                let disconnected = why == crate::engine::Ended::Disconnected;
+                if disconnected && !self.request.dialect.events_come_first() {
+                    // Faye closes the socket; CometD's clients do it themselves, once they have both replies.
+                    return Err(Finish::Close(CloseCode::Normal, ""));
+                }
+                Ok(())
+            }
+            End::Superseded { same_id: true, .. } => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
+            End::Superseded { .. } | End::Stale => {
+                if let Some((connect, _)) = connect {
+                    self.answer(connect).await?;
+                }
+                Err(Finish::Close(CloseCode::Normal, "session is held elsewhere"))
+            }
+            End::Stopping => {
+                self.connect = connect;
+                Err(Finish::Close(CloseCode::Away, "server is stopping"))
+            }
+        }
+    }
+
+    async fn on_timer(&mut self) -> Result<(), Finish> {
+        let now = Instant::now();
+        let settings = self.web.settings();
+        if self.stuck_since.is_some_and(|since| now >= since + settings.write_timeout) {
+            self.web.server().metrics().limit(Limit::WriteTime);
+            return Err(Finish::Gone);
+        }
+        if self.held.is_none() && now >= self.heard + settings.idle_timeout {
+            self.web.server().metrics().limit(Limit::Idle);
+            return Err(Finish::Close(CloseCode::Normal, "idle"));
+        }
+        if let Some((connect, _)) = self.connect.take_if(|(_, at)| now >= *at) {
+            self.answer(connect).await?;
+        }
+        if now >= self.pings.due {
+            let silent = now >= self.heard + self.web.settings().websocket_pong;
+            if self.pings.open.is_some() && silent {
+                self.web.server().metrics().limit(Limit::Idle);
+                return Err(Finish::Gone);
+            }
+            self.send_ping(now)?;
+        }
+        Ok(())
+    }
+
+    fn send_ping(&mut self, now: Instant) -> Result<(), Finish> {
+        self.pings.sent_at = now;
+        self.pings.due = now + self.web.settings().websocket_ping;
+        // An open ping stays the one that confirms: a late answer to it must still count.
+        let count = match &self.pings.open {
+            Some((count, _)) => *count,
+            None => {
+                self.pings.count += 1;
+                let sent = self.held.as_ref().map(|held| held.sent()).unwrap_or_default();
+                self.pings.open = Some((self.pings.count, sent));
+                self.pings.uncovered = false;
+                self.pings.count
+            }
+        };
+        self.note_queued();
+        self.wire.ping(count.to_string()).map_err(Finish::from)
+    }
+
+    async fn answer(&mut self, connect: HeldConnect) -> Result<(), Finish> {
+        let reply = self.web.server().answer_held(connect);
+        self.reply(reply).await
+    }
+
+    async fn reply(&mut self, reply: Message) -> Result<(), Finish> {
+        match self.web.server().encode(reply, &self.request).await {
+            Some(reply) => self.queue(array(&[reply])),
+            None => Ok(()),
+        }
+    }
+
+    fn queue(&mut self, json: Bytes) -> Result<(), Finish> {
+        self.note_queued();
+        self.wire.queue(json).map_err(Finish::from)
+    }
+
+    fn note_queued(&mut self) {
+        self.stuck_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Gives the session back in order, with exactly what was confirmed.
+    async fn release(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        self.refreshing = None;
+        if held.ended().is_none() || matches!(held.ended(), Some(End::Stopping)) {
+            if let Err(error) = held.detach(Progress::Confirmed).await {
+                tracing::debug!(%error, "could not detach a socket");
+            }
+        }
+    }
+
+    async fn finish(mut self: Box<Self>, finish: Finish) {
+        let close = match finish {
+            Finish::Gone => None,
+            Finish::Close(code, reason) => {
+                // A connect that waits is answered before a stop, so that the client need not guess.
+                if let Some((connect, _)) = self.connect.take() {
+                    let _ = self.answer(connect).await;
+                }
+                Some((code, reason))
+            }
+        };
+        self.release().await;
+        if let Some((code, reason)) = close {
+            self.wire.close(code, reason).await;
+        }
+    }
+}
+
+impl Pings {
+    /// Something was sent: the next ping comes soon, unless one is under way whose answer asks for it then.
+    fn cover_soon(&mut self) {
+        self.uncovered = true;
+        if self.open.is_none() {
+            let soon = (Instant::now() + CONFIRM_AFTER).max(self.sent_at + CONFIRM_EVERY);
+            self.due = self.due.min(soon);
+        }
+    }
+}
+
+impl From<Gone> for Finish {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Closed => Self::Gone,
+            Gone::Violation(code, reason) => Self::Close(code, reason),
+        }
+    }
+}
+
+/// One frame with these messages.
+fn array(messages: &[Vec<u8>]) -> Bytes {
+    let mut frame = Vec::with_capacity(2 + messages.iter().map(|message| message.len() + 1).sum::<usize>());
+    for (index, message) in messages.iter().enumerate() {
+        frame.push(if index == 0 { b'[' } else { b',' });
+        frame.extend_from_slice(message);
+    }
+    frame.push(b']');
+    frame.into()
+}
+
+/// The future's output; pending for ever while there is none.
+async fn poll_option<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next step of the session, if there is one.
+async fn next_step(held: Option<&Held>) -> Step {
+    match held {
+        Some(held) => held.next().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,153 @@
+//! The write path of a socket: frames in, bytes out, coalesced.
+//!
+//! Chosen by measurement (`docs/design.md`, "WebSocket write path"): tungstenite's codec on the bare TCP stream with a
+//! small read buffer; all that is ready is framed into one buffer and leaves in one write. Reading and flushing go on
+//! side by side, so that a peer that does not read cannot keep us from reading.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream as _, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
+
+use super::Stream;
+
+/// Allocated for each connection for life, and filled with zeros at each read: the library's default is 128 KiB.
+const READ_BUFFER: usize = 1024;
+/// Framed bytes that are collected before a write is tried even without a flush.
+const WRITE_BUFFER: usize = 64 * 1024;
+/// How long the peer may take to answer a close frame.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What happened on the socket.
+pub(super) enum Event {
+    /// A message's payload; text and binary are the same to Bayeux.
+    Payload(Bytes),
+    /// An answer to a ping.
+    Pong(Bytes),
+    /// Some other sign of life.
+    Alive,
+    /// All that was queued is with the kernel.
+    Flushed,
+    /// The connection is over.
+    Gone(Gone),
+}
+
+/// How a connection came to its end.
+pub(super) enum Gone {
+    /// The peer closed it, or it broke.
+    Closed,
+    /// The peer broke the protocol: close with this code.
+    Violation(CloseCode, &'static str),
+}
+
+/// A socket with its codec.
+pub(super) struct Wire {
+    socket: WebSocketStream<TcpStream>,
+    /// Frames are queued that the kernel does not have yet.
+    unflushed: bool,
+    /// See [`Stream::place`].
+    _place: Box<dyn Send + Sync>,
+}
+
+impl Wire {
+    pub(super) async fn new(stream: Stream, max_message: usize) -> Self {
+        // Our own discipline bounds the write buffer: nothing is taken from an outbox before the last batch is out.
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .write_buffer_size(WRITE_BUFFER)
+            .max_write_buffer_size(usize::MAX)
+            .max_message_size(Some(max_message))
+            .max_frame_size(Some(max_message));
+        let Stream { tcp, first_bytes, place } = stream;
+        let socket = if first_bytes.is_empty() {
+            WebSocketStream::from_raw_socket(tcp, Role::Server, Some(config)).await
+        } else {
+            WebSocketStream::from_partially_read(tcp, first_bytes.to_vec(), Role::Server, Some(config)).await
+        };
+        Self { socket, unflushed: false, _place: place }
+    }
+
+    /// Whether the kernel lacks something that was queued.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.unflushed
+    }
+
+    /// Queues a text frame with this JSON.
+    pub(super) fn queue(&mut self, json: Bytes) -> Result<(), Gone> {
+        // What we encode is UTF-8; if it were not, the peer could not read it anyway.
+        let text = Utf8Bytes::try_from(json).map_err(|_| Gone::Violation(CloseCode::Error, "not UTF-8"))?;
+        self.start(Message::Text(text))
+    }
+
+    /// Queues a ping.
+    pub(super) fn ping(&mut self, token: String) -> Result<(), Gone> {
+        self.start(Message::Ping(token.into()))
+    }
+
+    fn start(&mut self, message: Message) -> Result<(), Gone> {
+        self.unflushed = true;
+        self.socket.start_send_unpin(message).map_err(|error| gone(&error))
+    }
+
+    /// The next event; reads only if `read`. Cancel-safe.
+    pub(super) async fn next(&mut self, read: bool) -> Event {
+        poll_fn(|context| {
+            let mut socket = std::pin::Pin::new(&mut self.socket);
+            if self.unflushed {
+                match socket.as_mut().poll_flush(context) {
+                    Poll::Ready(Ok(())) => {
+                        self.unflushed = false;
+                        return Poll::Ready(Event::Flushed);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Event::Gone(gone(&error))),
+                    Poll::Pending => {}
+                }
+            }
+            if !read {
+                return Poll::Pending;
+            }
+            socket.poll_next(context).map(|frame| match frame {
+                Some(Ok(Message::Text(text))) => Event::Payload(text.into()),
+                Some(Ok(Message::Binary(bytes))) => Event::Payload(bytes),
+                Some(Ok(Message::Pong(token))) => Event::Pong(token),
+                Some(Ok(Message::Ping(_) | Message::Frame(_))) => Event::Alive,
+                Some(Ok(Message::Close(_))) | None => Event::Gone(Gone::Closed),
+                Some(Err(error)) => Event::Gone(gone(&error)),
+            })
+        })
+        .await
+    }
+
+    /// Says why, waits for the peer's answer, and closes.
+    pub(super) async fn close(mut self, code: CloseCode, reason: &'static str) {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        let goodbye = async {
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = self.socket.next().await {}
+            }
+        };
+        // Patience is all there is to be had here.
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
+    }
+}
+
+fn gone(error: &Error) -> Gone {
+    match error {
+        Error::Protocol(ProtocolError::UnmaskedFrameFromClient) => {
+            Gone::Violation(CloseCode::Unsupported, "frames must be masked")
+        }
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing) => Gone::Closed,
+        Error::Protocol(_) => Gone::Violation(CloseCode::Protocol, "protocol error"),
+        Error::Utf8(_) => Gone::Violation(CloseCode::Invalid, "not UTF-8"),
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => Gone::Violation(CloseCode::Size, "message too large"),
+        _ => Gone::Closed,
+    }
+}

@@ -1,0 +1,145 @@
+// A real Chromium, pages on the origin a test asks for, and notes of the pages' network traffic.
+
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { createRequire } from 'node:module';
+import http from 'node:http';
+import { delimiter, join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const require = createRequire(import.meta.url);
+
+function chromiumPath() {
+  const onPath = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'chromium'));
+  const candidates = process.env.CHROMIUM ? [process.env.CHROMIUM] : ['/usr/bin/chromium', ...onPath];
+  const found = candidates.find((path) => existsSync(path));
+  if (!found) throw new Error(`no Chromium at ${candidates[0]}: install Debian's chromium, or set CHROMIUM`);
+  return found;
+}
+
+export function launchBrowser() {
+  return chromium.launch({
+    executablePath: chromiumPath(),
+    timeout: 20_000,
+    args: [
+      '--headless',
+      '--no-sandbox', // test machines and containers run it as root
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  });
+}
+
+/** The files of a test page, by path. */
+async function pageFiles() {
+  const bundle = require.resolve('faye/client/faye-browser.js');
+  return {
+    '/__test/page.html': {
+      contentType: 'text/html; charset=utf-8',
+      body:
+        '<!doctype html><meta charset="utf-8"><title>interop</title><link rel="icon" href="data:,">' +
+        '<script src="faye-browser.js"></script><script src="page.js"></script>',
+    },
+    '/__test/faye-browser.js': { contentType: 'text/javascript', body: await readFile(bundle, 'utf8') },
+    '/__test/page.js': {
+      contentType: 'text/javascript',
+      body: await readFile(new URL('page.js', import.meta.url), 'utf8'),
+    },
+  };
+}
+
+/** Serves the test page from an origin of its own. */
+export async function startPageServer() {
+  const files = await pageFiles();
+  const server = http.createServer((request, response) => {
+    const file = files[request.url];
+    if (!file) return response.writeHead(404).end();
+    response.writeHead(200, { 'Content-Type': file.contentType }).end(file.body);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    origin: `http://127.0.0.1:${server.address().port}`,
+    async stop() {
+      server.close();
+      server.closeAllConnections();
+      await once(server, 'close');
+    },
+  };
+}
+
+/** The list of what goes wrong in the page: it grows as things happen. */
+export function noteProblems(page) {
+  const problems = [];
+  page.on('pageerror', (error) => problems.push(`page error: ${error.message}`));
+  page.on('crash', () => problems.push('the page crashed'));
+  page.on('console', (line) => {
+    if (['error', 'warning'].includes(line.type())) problems.push(`console ${line.type()}: ${line.text()}`);
+  });
+  return problems;
+}
+
+/**
+ * Opens the test page on `origin`. With `intercept`, the files come from here although the origin is
+ * that of the server under test, which knows nothing of them: so the page is same-origin with it.
+ */
+export async function openPage(t, browser, origin, { intercept }) {
+  // Chromium does not count a page that was fulfilled by interception as local, and asks the user before
+  // such a page may talk to a local server.
+  const context = await browser.newContext({ permissions: intercept ? ['local-network-access'] : [] });
+  t.after(() => context.close());
+  const page = await context.newPage();
+
+  const problems = noteProblems(page);
+
+  const pattern = `${origin}/__test/*`;
+  if (intercept) {
+    const files = await pageFiles();
+    await page.route(pattern, (route) => route.fulfill(files[new URL(route.request().url()).pathname]));
+  }
+  await page.goto(`${origin}/__test/page.html`);
+  // From here on the browser talks to the server without anything in between.
+  if (intercept) await page.unroute(pattern);
+
+  return { page, problems };
+}
+
+/** Notes what the page exchanges with `url`: requests, WebSocket frames and EventSource events. */
+export async function watchTraffic(page, url) {
+  const traffic = { requests: [], failures: [], sockets: [], sent: [], pushed: [] };
+  const ours = (request) => request.url().startsWith(url);
+
+  page.on('request', (request) => {
+    if (!ours(request)) return;
+    traffic.requests.push({
+      kind: `${request.resourceType()} ${request.method()}`,
+      path: new URL(request.url()).pathname,
+      contentType: request.headers()['content-type'],
+      body: request.postData(),
+    });
+  });
+  page.on('requestfailed', (request) => {
+    if (ours(request)) traffic.failures.push(`${request.method()} ${request.url()}: ${request.failure()?.errorText}`);
+  });
+  page.on('response', (response) => {
+    if (response.status() !== 200 && ours(response.request())) {
+      traffic.failures.push(`${response.status()} ${response.url()}`);
+    }
+  });
+  page.on('websocket', (socket) => {
+    traffic.sockets.push(socket.url());
+    socket.on('framesent', ({ payload }) => traffic.sent.push(...JSON.parse(payload)));
+    socket.on('framereceived', ({ payload }) => traffic.pushed.push(...JSON.parse(payload)));
+  });
+  // Playwright has no event for these, the browser's own protocol does.
+  const cdp = await page.context().newCDPSession(page);
+  cdp.on('Network.eventSourceMessageReceived', ({ data }) => traffic.pushed.push(...JSON.parse(data)));
+  await cdp.send('Network.enable');
+
+  return traffic;
+}

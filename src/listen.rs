@@ -179,11 +179,7 @@ impl Acceptor {
             }
         });
         let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.settings.idle_timeout)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .pipeline_flush(true);
+        builder.timer(TokioTimer::new()).header_read_timeout(self.settings.idle_timeout).max_buf_size(MAX_HEAD_BYTES);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,

@@ -1,9 +1,10 @@
 //! One request or frame: its messages in order, their replies, and the bytes that answer it.
 
-use super::connect::{HeldConnect, HttpConnect, SocketConnect};
+use super::connect::{HeldConnect, HttpAnswer, SocketConnect};
 use super::subscribe::Change;
 use super::{RequestInfo, Server};
-use crate::bayeux::{BayeuxError, Message};
+use crate::bayeux::channel::Realm;
+use crate::bayeux::{BayeuxError, Message, Pattern};
 use crate::engine::{Delivery, Epoch, SessionId};
 use crate::metrics::Kind;
 use crate::session::{Held, Receipt};
@@ -75,18 +76,15 @@ impl Server {
                 continue;
             }
             self.metrics().received(Kind::Connect);
-            match self.connect_http(&message, request, alone).await {
-                HttpConnect::Answer(reply, deliveries, receipt) => {
-                    receipts.extend(receipt);
-                    if request.dialect.events_come_first() {
-                        self.encode_deliveries(&mut array, &deliveries, request).await;
-                        self.encode_reply(&mut array, reply, request).await;
-                    } else {
-                        self.encode_reply(&mut array, reply, request).await;
-                        self.encode_deliveries(&mut array, &deliveries, request).await;
-                    }
-                }
-                HttpConnect::Hangup => return HttpOutcome::Hangup,
+            let Some(answer) = self.connect_http(&message, request, alone).await else { return HttpOutcome::Hangup };
+            let HttpAnswer { reply, deliveries, receipt } = answer;
+            receipts.extend(receipt);
+            if request.dialect.events_come_first() {
+                self.encode_deliveries(&mut array, &deliveries, request).await;
+                self.encode_reply(&mut array, reply, request).await;
+            } else {
+                self.encode_reply(&mut array, reply, request).await;
+                self.encode_deliveries(&mut array, &deliveries, request).await;
             }
         }
         HttpOutcome::Reply(Reply { body: array.close(), receipts })
@@ -179,9 +177,11 @@ fn kind(message: &Message) -> Kind {
         "/meta/subscribe" => Kind::Subscribe,
         "/meta/unsubscribe" => Kind::Unsubscribe,
         "/meta/disconnect" => Kind::Disconnect,
-        "/meta" => Kind::Unknown,
-        other if other.starts_with("/meta/") => Kind::Unknown,
-        _ => Kind::Publish,
+        // What is no channel at all is refused as a publish: its name is the first thing wrong with it.
+        other => match Pattern::parse(other).map(|channel| channel.realm()) {
+            Ok(Realm::Meta) => Kind::Unknown,
+            _ => Kind::Publish,
+        },
     }
 }
 
@@ -228,9 +228,11 @@ mod tests {
 
     #[test]
     fn meta_channels_are_matched_exactly() {
-        for channel in ["/meta", "/meta/", "/meta/subscribe/x", "/meta/handshakes", "/meta/Connect"] {
+        for channel in ["/meta", "/meta/subscribe/x", "/meta/handshakes", "/meta/Connect", "/meta/*"] {
             assert_eq!(kind(&Message { channel: channel.into(), ..Message::default() }), Kind::Unknown, "{channel}");
         }
-        assert_eq!(kind(&Message { channel: "/metallica".into(), ..Message::default() }), Kind::Publish);
+        for channel in ["/metallica", "/meta/", "/meta//handshake", "/*", ""] {
+            assert_eq!(kind(&Message { channel: channel.into(), ..Message::default() }), Kind::Publish, "{channel}");
+        }
     }
 }

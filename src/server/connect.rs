@@ -16,17 +16,23 @@ pub struct HeldConnect {
     /// The session that it holds.
     pub session: SessionId,
     /// The reply, for when it is answered.
-    reply: Message,
+    reply: Box<Message>,
     /// How long to hold it.
     pub hold: Duration,
 }
 
-/// What a connect over HTTP came to.
-pub(super) enum HttpConnect {
-    /// Answer with these messages.
-    Answer(Message, Vec<Arc<Delivery>>, Option<Receipt>),
-    /// Close the connection without an answer.
-    Hangup,
+/// The answer to a connect over HTTP.
+pub(super) struct HttpAnswer {
+    pub(super) reply: Message,
+    pub(super) deliveries: Vec<Arc<Delivery>>,
+    /// Of the deliveries.
+    pub(super) receipt: Option<Receipt>,
+}
+
+impl From<Message> for HttpAnswer {
+    fn from(reply: Message) -> Self {
+        Self { reply, deliveries: Vec::new(), receipt: None }
+    }
 }
 
 /// What a connect on a socket came to.
@@ -52,26 +58,33 @@ struct Checked {
 }
 
 impl Server {
-    /// A connect that came as a request. `alone`: nothing else shares its request, so it may be held.
-    pub(super) async fn connect_http(&self, message: &Message, request: &RequestInfo, alone: bool) -> HttpConnect {
+    /// A connect that came as a request. `alone`: nothing else shares its request, so it may be held. `None`: close the
+    /// connection without an answer.
+    pub(super) async fn connect_http(
+        &self,
+        message: &Message,
+        request: &RequestInfo,
+        alone: bool,
+    ) -> Option<HttpAnswer> {
         let connect = match self.check_connect(message, request, alone) {
             Ok(connect) => connect,
-            Err(refused) => return HttpConnect::Answer(*refused, Vec::new(), None),
+            Err(refused) => return Some((*refused).into()),
         };
         let outcome =
             if connect.eventsource { self.heartbeat(&connect.session).await } else { self.poll(&connect, alone).await };
-        let without = |reply| HttpConnect::Answer(reply, Vec::new(), None);
-        match outcome {
+        let reply = match outcome {
             Ok(PollOutcome::Deliver(deliveries, receipt)) => {
                 self.metrics().delivered.inc_by(deliveries.len() as u64);
-                HttpConnect::Answer(self.accept_connect(message, false), deliveries, Some(receipt))
+                let reply = self.accept_connect(message, false);
+                return Some(HttpAnswer { reply, deliveries, receipt: Some(receipt) });
             }
-            Ok(PollOutcome::Empty) => without(self.accept_connect(message, connect.eventsource)),
-            Ok(PollOutcome::Released) => without(self.release_connect(message.accept())),
-            Ok(PollOutcome::Unknown) => without(self.unknown_session(message, request)),
-            Ok(PollOutcome::Hangup) => HttpConnect::Hangup,
-            Err(error) => without(self.connect_failed(message, &error)),
-        }
+            Ok(PollOutcome::Empty) => self.accept_connect(message, connect.eventsource),
+            Ok(PollOutcome::Released) => self.release_connect(message.accept()),
+            Ok(PollOutcome::Unknown) => self.unknown_session(message, request),
+            Ok(PollOutcome::Hangup) => return None,
+            Err(error) => self.connect_failed(message, &error),
+        };
+        Some(reply.into())
     }
 
     async fn poll(&self, connect: &Checked, alone: bool) -> Result<PollOutcome, EngineError> {
@@ -108,7 +121,11 @@ impl Server {
         };
         let answer = |hold: Duration| {
             let reply = self.accept_connect(message, false);
-            if hold.is_zero() { Ok(reply) } else { Err(HeldConnect { session: connect.session.clone(), reply, hold }) }
+            if hold.is_zero() {
+                Ok(reply)
+            } else {
+                Err(HeldConnect { session: connect.session.clone(), reply: reply.into(), hold })
+            }
         };
         if let Some((_, epoch)) = bound.filter(|(session, _)| **session == connect.session) {
             return match self.sessions().store().touch(&connect.session, Some(epoch)).await {
@@ -137,13 +154,13 @@ impl Server {
 
     /// Answers a held connect: its time is over, or another connect took its place.
     pub fn answer_held(&self, held: HeldConnect) -> Message {
-        held.reply
+        *held.reply
     }
 
     /// Answers a held connect whose session ended.
     pub fn answer_ended(&self, held: HeldConnect, why: Ended, request: &RequestInfo) -> Message {
         match why {
-            Ended::Disconnected => self.release_connect(held.reply),
+            Ended::Disconnected => self.release_connect(*held.reply),
             Ended::Expired | Ended::Gap => self.unknown_session(&held.reply, request),
         }
     }

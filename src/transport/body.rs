@@ -27,14 +27,18 @@ impl Web {
         let limit = self.settings().max_body_bytes;
         let mut body = std::pin::pin!(body);
         let mut collected = Vec::with_capacity(declared.map_or(0, |length| (length as usize).min(limit)));
+        let too_large = || {
+            let text = format!("Payload too large: the limit is {limit} bytes");
+            reply::plain(StatusCode::PAYLOAD_TOO_LARGE, text)
+        };
         let read = async {
+            if declared.is_some_and(|length| length > limit as u64) {
+                return Err(too_large());
+            }
             while let Some(chunk) = body.next().await {
                 let mut chunk = chunk.map_err(|_| reply::bad_request())?;
                 if collected.len() + chunk.remaining() > limit {
-                    return Err(reply::plain(
-                        StatusCode::PAYLOAD_TOO_LARGE,
-                        format!("Payload too large: the limit is {limit} bytes"),
-                    ));
+                    return Err(too_large());
                 }
                 while chunk.has_remaining() {
                     let bytes = chunk.chunk();

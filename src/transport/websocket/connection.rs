@@ -69,6 +69,8 @@ struct Pings {
 enum Finish {
     /// The peer is gone: nothing more can be said.
     Gone,
+    /// The peer asked for it.
+    Closing,
     /// With a close frame.
     Close(CloseCode, &'static str),
 }
@@ -145,6 +147,7 @@ impl Connection {
             Event::Alive => {}
             Event::Flushed => self.stuck_since = None,
             Event::Gone(Gone::Closed) => return Err(Finish::Gone),
+            Event::Gone(Gone::Closing) => return Err(Finish::Closing),
             Event::Gone(Gone::Violation(code, reason)) => {
                 let metrics = self.web.server().metrics();
                 if code == CloseCode::Size {
@@ -364,16 +367,20 @@ impl Connection {
     async fn release(&mut self) {
         let Some(held) = self.held.take() else { return };
         self.refreshing = None;
-        if held.ended().is_none() || matches!(held.ended(), Some(End::Stopping)) {
-            if let Err(error) = held.detach(Progress::Confirmed).await {
-                tracing::debug!(%error, "could not detach a socket");
-            }
+        if matches!(held.ended(), None | Some(End::Stopping))
+            && let Err(error) = held.detach(Progress::Confirmed).await
+        {
+            tracing::debug!(%error, "could not detach a socket");
         }
     }
 
     async fn finish(mut self: Box<Self>, finish: Finish) {
         let close = match finish {
             Finish::Gone => None,
+            Finish::Closing => {
+                self.release().await;
+                return self.wire.closed_by_peer().await;
+            }
             Finish::Close(code, reason) => {
                 // A connect that waits is answered before a stop, so that the client need not guess.
                 if let Some((connect, _)) = self.connect.take() {
@@ -404,6 +411,7 @@ impl From<Gone> for Finish {
     fn from(gone: Gone) -> Self {
         match gone {
             Gone::Closed => Self::Gone,
+            Gone::Closing => Self::Closing,
             Gone::Violation(code, reason) => Self::Close(code, reason),
         }
     }

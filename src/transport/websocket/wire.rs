@@ -42,8 +42,10 @@ pub(super) enum Event {
 
 /// How a connection came to its end.
 pub(super) enum Gone {
-    /// The peer closed it, or it broke.
+    /// It is closed, or it broke.
     Closed,
+    /// The peer wants to close it; the codec has queued the answer.
+    Closing,
     /// The peer broke the protocol: close with this code.
     Violation(CloseCode, &'static str),
 }
@@ -119,11 +121,18 @@ impl Wire {
                 Some(Ok(Message::Binary(bytes))) => Event::Payload(bytes),
                 Some(Ok(Message::Pong(token))) => Event::Pong(token),
                 Some(Ok(Message::Ping(_) | Message::Frame(_))) => Event::Alive,
-                Some(Ok(Message::Close(_))) | None => Event::Gone(Gone::Closed),
+                Some(Ok(Message::Close(_))) => Event::Gone(Gone::Closing),
+                None => Event::Gone(Gone::Closed),
                 Some(Err(error)) => Event::Gone(gone(&error)),
             })
         })
         .await
+    }
+
+    /// Lets the answer to the peer's close frame out.
+    pub(super) async fn closed_by_peer(mut self) {
+        let goodbye = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
     }
 
     /// Says why, waits for the peer's answer, and closes.

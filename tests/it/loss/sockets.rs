@@ -1,0 +1,124 @@
+//! Loss probes over WebSocket: sockets that vanish without a close frame, and changes of transport, under load.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{CHANNEL, Tally, probe_node, publish_numbers};
+use crate::support::bayeux::Client;
+use crate::support::websocket::Socket;
+
+const COUNT: u64 = 2000;
+/// How many messages come between two cuts or changes.
+const STRETCH: usize = 100;
+/// When nothing has come for so long, nothing will.
+const QUIET: Duration = Duration::from_secs(4);
+
+/// A socket that a session is attached to; always has a connect under way, as Faye's client does.
+struct Attached {
+    socket: Socket,
+}
+
+impl Attached {
+    async fn open(addr: SocketAddr, client: &mut Client) -> Self {
+        let mut attached = Self { socket: Socket::open(addr).await };
+        attached.connect(client).await;
+        attached
+    }
+
+    async fn connect(&mut self, client: &mut Client) {
+        let id = client.next_message_id();
+        self.socket.send(&client.connect_message(&id, "websocket")).await;
+    }
+
+    /// The next delivered messages; `None` when none came for long.
+    async fn next(&mut self, client: &mut Client) -> Option<Vec<Value>> {
+        timeout(QUIET, self.deliveries(client)).await.ok()
+    }
+
+    async fn deliveries(&mut self, client: &mut Client) -> Vec<Value> {
+        loop {
+            let messages = self.socket.next().await.expect("the node keeps the socket open");
+            let (connects, deliveries): (Vec<_>, Vec<_>) =
+                messages.into_iter().partition(|message| message["channel"] == "/meta/connect");
+            for reply in connects {
+                assert_eq!(reply["successful"], true, "{reply}");
+                self.connect(client).await;
+            }
+            if !deliveries.is_empty() {
+                return deliveries;
+            }
+        }
+    }
+
+    /// Receives at least [`STRETCH`] new messages; whether anything came.
+    async fn stretch(&mut self, client: &mut Client, tally: &mut Tally) -> bool {
+        let goal = (tally.distinct() + STRETCH).min(COUNT as usize);
+        while tally.distinct() < goal {
+            match self.next(client).await {
+                Some(messages) => tally.add(&messages),
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn socket_cut_under_load() {
+    let node = probe_node().await;
+    let mut client = Client::connected(node.addr()).await;
+    client.subscribe(CHANNEL).await;
+    let publisher = publish_numbers(node.addr(), COUNT, Some(Duration::from_millis(1)));
+    let mut tally = Tally::default();
+    tally
+        .fill(COUNT, publisher, async |tally| {
+            let mut attached = Attached::open(node.addr(), &mut client).await;
+            let came = attached.stretch(&mut client, tally).await;
+            attached.socket.cut();
+            came
+        })
+        .await;
+    println!("socket cut under load: {} duplicates", tally.assert_complete(COUNT));
+}
+
+/// From socket to long-polling and back. Every other time the old socket stays open, unread: a browser tab that
+/// sleeps. What it swallowed must come by the poll.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transport_changed_under_load() {
+    let node = probe_node().await;
+    let mut client = Client::connected(node.addr()).await;
+    client.subscribe(CHANNEL).await;
+    let publisher = publish_numbers(node.addr(), COUNT, Some(Duration::from_millis(1)));
+    let mut tally = Tally::default();
+    let mut asleep = Vec::new();
+    tally
+        .fill(COUNT, publisher, async |tally| {
+            let mut attached = Attached::open(node.addr(), &mut client).await;
+            let by_socket = attached.stretch(&mut client, tally).await;
+            if tally.distinct() / STRETCH % 4 < 2 {
+                asleep.push(attached);
+            } else {
+                drop(attached);
+            }
+            poll_a_stretch(&mut client, tally).await || by_socket
+        })
+        .await;
+    println!("transport changed under load: {} duplicates", tally.assert_complete(COUNT));
+}
+
+/// Polls until [`STRETCH`] new messages have come; whether any came.
+async fn poll_a_stretch(client: &mut Client, tally: &mut Tally) -> bool {
+    let before = tally.distinct();
+    while tally.distinct() < (before + STRETCH).min(COUNT as usize) {
+        let poll = client.poll().await;
+        if poll.messages.is_empty() {
+            // A superseded socket's connect is not this poll: an empty answer means that the hold time is over.
+            break;
+        }
+        tally.add(&poll.messages);
+    }
+    tally.distinct() > before
+}

@@ -1,0 +1,7 @@
+//! Integration tests: a whole node on loopback sockets, spoken to byte by byte.
+//! Only `support` knows how a node is started; everything else is given an address.
+
+mod golden;
+mod loss;
+mod malformed;
+mod support;

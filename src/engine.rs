@@ -83,6 +83,16 @@ pub trait Engine: Send + Sync + 'static {
     /// Writes down what a poll's reply is about to carry. Only after `Recorded` may the reply be sent.
     fn record(&self, request: RecordRequest<'_>) -> impl Future<Output = Result<Record, EngineError>> + Send;
 
+    /// Concludes a poll that delivers nothing: from now on copies of its connect are late. Only after `Empty` may the
+    /// empty reply be sent. `vain`: the poll repeats a recorded reply of which nothing is left to deliver.
+    fn conclude(
+        &self,
+        session: &SessionId,
+        epoch: Epoch,
+        connect_id: Option<&str>,
+        vain: bool,
+    ) -> impl Future<Output = Result<Conclude, EngineError>> + Send;
+
     /// Forgets a record whose reply certainly did not reach the client: the same range is due again.
     fn release(
         &self,

@@ -51,6 +51,8 @@ pub struct Hub {
     shards: [RwLock<HashMap<Pattern, Arc<Log>>>; SHARDS],
     hasher: RandomState,
     next_member: AtomicU64,
+    /// Counts the breaks of the feed: what was listened to before one is not live after it.
+    era: AtomicU64,
     /// Woken when logs were dropped from the feed, for those who wait to listen to them again.
     dropped: Notify,
     /// How long a log stays on the feed after its last receiver left: polls come and go.
@@ -83,6 +85,7 @@ impl Hub {
             shards: std::array::from_fn(|_| RwLock::default()),
             hasher: RandomState::new(),
             next_member: AtomicU64::new(1),
+            era: AtomicU64::new(0),
             dropped: Notify::new(),
             linger,
         }
@@ -135,6 +138,7 @@ impl Hub {
         loop {
             // Registered before the look, so that no wake-up is missed.
             let dropped = self.dropped.notified();
+            let era = self.era.load(Ordering::Acquire);
             let (mut silent, mut dropping) = (Vec::new(), false);
             for pattern in patterns.clone() {
                 match self.log(pattern).map(|log| *log.phase.lock()) {
@@ -154,12 +158,15 @@ impl Hub {
             for pattern in &silent {
                 if let Some(log) = self.log(pattern) {
                     let mut phase = log.phase.lock();
-                    if *phase == Phase::Silent {
+                    // Under the phase's lock: a break that comes now silences the log again.
+                    if *phase == Phase::Silent && self.era.load(Ordering::Acquire) == era {
                         *phase = Phase::Live { idle_since: None };
                     }
                 }
             }
-            return Ok(());
+            if self.era.load(Ordering::Acquire) == era {
+                return Ok(());
+            }
         }
     }
 
@@ -227,6 +234,7 @@ impl Hub {
 
     /// The feed broke: nothing is live and no tail is known.
     fn forget_feed(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
         for shard in &self.shards {
             for log in shard.read().values() {
                 *log.phase.lock() = Phase::Silent;

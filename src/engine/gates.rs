@@ -18,7 +18,14 @@ pub enum Point {
 
 /// The gates of one node. Clones share them.
 #[derive(Clone, Default)]
-pub struct Gates(Arc<Mutex<HashMap<Point, Arc<State>>>>);
+pub struct Gates(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    closed: Mutex<HashMap<Point, Arc<State>>>,
+    /// Where every operation hesitates for a random while.
+    jitter: Option<Mutex<fastrand::Rng>>,
+}
 
 struct State {
     arrived: Semaphore,
@@ -33,16 +40,28 @@ pub struct Gate {
 }
 
 impl Gates {
+    /// Gates at which every operation lets others run first for a random while: for simulations of many interleavings.
+    pub fn jittery(seed: u64) -> Self {
+        let jitter = Some(Mutex::new(fastrand::Rng::with_seed(seed)));
+        Self(Arc::new(Inner { closed: Mutex::default(), jitter }))
+    }
+
     /// Closes the gate: from now on operations wait there until [`Gate::open`].
     pub fn close(&self, point: Point) -> Gate {
         let state = Arc::new(State { arrived: Semaphore::new(0), open: Semaphore::new(0) });
-        self.0.lock().insert(point, state.clone());
+        self.0.closed.lock().insert(point, state.clone());
         Gate { gates: self.clone(), point, state }
     }
 
     /// Waits while the gate is closed.
     pub(crate) async fn pass(&self, point: Point) {
-        let Some(state) = self.0.lock().get(&point).cloned() else { return };
+        if let Some(random) = &self.0.jitter {
+            let turns = random.lock().u32(0..4);
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        }
+        let Some(state) = self.0.closed.lock().get(&point).cloned() else { return };
         state.arrived.add_permits(1);
         // A closed semaphore means an open gate.
         let _ = state.open.acquire().await;
@@ -63,7 +82,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.gates.0.lock().remove(&self.point);
+        self.gates.0.closed.lock().remove(&self.point);
         self.state.open.close();
     }
 }

@@ -96,6 +96,27 @@ impl MemoryEngine {
         (MemoryNode { engine: self.clone(), link }, feed)
     }
 
+    /// A node's announcements are lost from here on until [`MemoryEngine::restore_feed`]: for tests of repair.
+    pub async fn break_feed(&self, node: &NodeId) {
+        let Some(link) = self.link(node) else { return };
+        {
+            let _partition = self.0.partition.lock();
+            link.listening.lock().clear();
+        }
+        // An error means that the node is gone.
+        let _ = link.feed.send(FeedEvent::Broken).await;
+    }
+
+    /// Ends [`MemoryEngine::break_feed`].
+    pub async fn restore_feed(&self, node: &NodeId) {
+        let Some(link) = self.link(node) else { return };
+        let _ = link.feed.send(FeedEvent::Restored).await;
+    }
+
+    fn link(&self, node: &NodeId) -> Option<Arc<NodeLink>> {
+        self.0.nodes.read().iter().find(|link| link.id == *node).cloned()
+    }
+
     /// Runs one step on the partition with room for `events` announcements on every node's feed.
     async fn step<T>(&self, events: usize, step: impl FnOnce(&mut Partition, &mut Announcer<'_>) -> T) -> T {
         let nodes = self.0.nodes.read().clone();
@@ -141,22 +162,6 @@ impl Announcer<'_> {
     }
 }
 
-impl MemoryNode {
-    /// Announcements are lost from here on until [`MemoryNode::restore_feed`]: for tests of repair.
-    pub async fn break_feed(&self) {
-        {
-            let _partition = self.engine.0.partition.lock();
-            self.link.listening.lock().clear();
-        }
-        let _ = self.link.feed.send(FeedEvent::Broken).await;
-    }
-
-    /// Ends [`MemoryNode::break_feed`].
-    pub async fn restore_feed(&self) {
-        let _ = self.link.feed.send(FeedEvent::Restored).await;
-    }
-}
-
 impl Engine for MemoryNode {
     async fn create(&self, session: &SessionId, lifetime: Duration, max: usize) -> Result<Create, EngineError> {
         Ok(self.engine.0.partition.lock().create(session, lifetime, max))
@@ -193,6 +198,16 @@ impl Engine for MemoryNode {
 
     async fn record(&self, request: RecordRequest<'_>) -> Result<Record, EngineError> {
         Ok(self.engine.0.partition.lock().record(&request))
+    }
+
+    async fn conclude(
+        &self,
+        session: &SessionId,
+        epoch: Epoch,
+        connect_id: Option<&str>,
+        vain: bool,
+    ) -> Result<Conclude, EngineError> {
+        Ok(self.engine.0.partition.lock().conclude(session, epoch, connect_id, vain))
     }
 
     async fn release(&self, session: &SessionId, epoch: Epoch, connect_id: Option<&str>) -> Result<(), EngineError> {

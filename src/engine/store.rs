@@ -105,6 +105,16 @@ impl Engine for Store {
         call!(self.record(request))
     }
 
+    async fn conclude(
+        &self,
+        session: &SessionId,
+        epoch: Epoch,
+        connect_id: Option<&str>,
+        vain: bool,
+    ) -> Result<Conclude, EngineError> {
+        call!(self.conclude(session, epoch, connect_id, vain))
+    }
+
     async fn release(&self, session: &SessionId, epoch: Epoch, connect_id: Option<&str>) -> Result<(), EngineError> {
         call!(self.release(session, epoch, connect_id))
     }

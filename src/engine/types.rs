@@ -282,6 +282,17 @@ pub enum Record {
     Unknown,
 }
 
+/// Outcome of [`super::Engine::conclude`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conclude {
+    /// Answer without messages.
+    Empty,
+    /// Close the connection without an answer: a copy of the connect carries, or may carry, messages.
+    Hangup,
+    /// There is no such session.
+    Unknown,
+}
+
 /// What a [`Commit`] reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {

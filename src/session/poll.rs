@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::attachment::{End, Step};
 use super::held::Held;
 use super::registry::Sessions;
-use crate::engine::{Delivery, Ended, Engine, EngineError, Epoch, Record, RecordRequest, SessionId};
+use crate::engine::{Conclude, Delivery, Ended, Engine, EngineError, Epoch, Record, RecordRequest, SessionId};
 
 /// How long a poll that lost its session to another tab for the fourth time is kept waiting, at the most.
 const CONTENTION_DELAY: Duration = Duration::from_secs(2);
@@ -68,13 +68,13 @@ impl Held {
     pub async fn poll(self, hold: Duration, max_bytes: usize) -> Result<PollOutcome, EngineError> {
         let deadline = Instant::now() + hold;
         loop {
-            let Some(step) = self.next_until(deadline).await else { return Ok(PollOutcome::Empty) };
+            let Some(step) = self.next_until(deadline).await else { return Ok(self.conclude(false).await) };
             match step {
                 Step::Ended(end) => return Ok(self.ended_poll(end).await),
                 Step::Refresh => {
                     self.sessions().refresh(self.attachment()).await?;
                     if self.repeated_in_vain() {
-                        return Ok(PollOutcome::Empty);
+                        return Ok(self.conclude(true).await);
                     }
                 }
                 Step::Ready => {
@@ -106,7 +106,7 @@ impl Held {
         let batch = self.take(max_bytes);
         if batch.is_empty() {
             // Only a repeated connect whose range holds nothing any more finds nothing in a filled outbox.
-            return Some(PollOutcome::Empty);
+            return Some(self.conclude(true).await);
         }
         let upto = self.sent();
         // Armed before the record: if this future is dropped meanwhile, or the outcome is unknown, the range is given
@@ -132,7 +132,7 @@ impl Held {
             }
             Ok(Record::Stale { same_id }) => {
                 receipt.not_recorded();
-                Some(if same_id { PollOutcome::Hangup } else { PollOutcome::Empty })
+                Some(if same_id { PollOutcome::Hangup } else { self.conclude(false).await })
             }
             Ok(Record::Unknown) => {
                 receipt.not_recorded();
@@ -152,9 +152,9 @@ impl Held {
                 if contended {
                     tokio::time::sleep(CONTENTION_DELAY.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 }
-                self.empty_unless_repeated()
+                self.empty_unless_repeated().await
             }
-            End::Stale | End::Stopping => self.empty_unless_repeated(),
+            End::Stale | End::Stopping => self.empty_unless_repeated().await,
             End::Session(Ended::Disconnected) => PollOutcome::Released,
             End::Session(Ended::Expired | Ended::Gap) => PollOutcome::Unknown,
         }
@@ -162,8 +162,21 @@ impl Held {
 
     /// A repeated connect must not be answered empty while its range is still due: the client would take that as the
     /// whole answer and confirm with its next id.
-    fn empty_unless_repeated(&self) -> PollOutcome {
-        if self.ceiling().is_some() { PollOutcome::Hangup } else { PollOutcome::Empty }
+    async fn empty_unless_repeated(&self) -> PollOutcome {
+        if self.ceiling().is_some() { PollOutcome::Hangup } else { self.conclude(false).await }
+    }
+
+    /// Answers without messages, if the engine agrees: a copy of this connect may have been recorded elsewhere.
+    async fn conclude(&self, vain: bool) -> PollOutcome {
+        match self.sessions().store().conclude(self.session(), self.epoch(), self.connect_id(), vain).await {
+            Ok(Conclude::Empty) => PollOutcome::Empty,
+            Ok(Conclude::Hangup) => PollOutcome::Hangup,
+            Ok(Conclude::Unknown) => PollOutcome::Unknown,
+            Err(error) => {
+                tracing::warn!(%error, session = %self.session(), "cannot conclude a poll; closing it");
+                PollOutcome::Hangup
+            }
+        }
     }
 }
 

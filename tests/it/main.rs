@@ -1,7 +1,9 @@
 //! Integration tests: a whole node on loopback sockets, spoken to byte by byte.
 //! Only `support` knows how a node is started; everything else is given an address.
 
+mod contract;
 mod golden;
 mod loss;
 mod malformed;
+mod races;
 mod support;

@@ -227,6 +227,15 @@ impl Partition {
         Record::Recorded
     }
 
+    pub(super) fn conclude(&mut self, id: &SessionId, epoch: Epoch, connect_id: Option<&str>, vain: bool) -> Conclude {
+        let Some(session) = self.sessions.get_mut(id) else { return Conclude::Unknown };
+        let may_be_empty = match session.epoch == epoch {
+            true => session.conclude(connect_id, vain),
+            false => !session.newest_id_is(connect_id),
+        };
+        if may_be_empty { Conclude::Empty } else { Conclude::Hangup }
+    }
+
     pub(super) fn release(&mut self, id: &SessionId, epoch: Epoch, connect_id: Option<&str>) {
         if let Some(session) = self.sessions.get_mut(id).filter(|session| session.epoch == epoch) {
             session.release(connect_id);

@@ -34,6 +34,8 @@ pub(super) struct Session {
     pending: Option<Pending>,
     /// The newest connect ids, newest last.
     recent: VecDeque<(Box<str>, Instant)>,
+    /// The newest connect was answered without messages.
+    concluded: bool,
     /// The last connect was taken for a late copy; the next one is not.
     late_before: bool,
     attached_before: bool,
@@ -74,6 +76,7 @@ impl Session {
             subscriptions: BTreeMap::new(),
             pending: None,
             recent: VecDeque::new(),
+            concluded: false,
             late_before: false,
             attached_before: false,
             flushed: None,
@@ -145,15 +148,17 @@ impl Session {
         (connect_id.is_some() && pending.connect_id.as_deref() == connect_id) || (retry && self.attached_before)
     }
 
-    /// Whether the id belongs to an older connect than the newest one. Never twice in a row: a client that starts its
+    /// Whether the id belongs to a connect that is over: an older one than the newest, or the newest itself once it was
+    /// answered empty (messages under its id would be confirmed by a client that has moved on). Never twice in a row: a client that starts its
     /// ids again must get on.
     fn is_late(&self, connect_id: &str) -> bool {
         let newest = self.recent.back().is_some_and(|(id, _)| **id == *connect_id);
         let known = self.recent.iter().any(|(id, seen)| **id == *connect_id && seen.elapsed() < REMEMBERED_FOR);
-        known && !newest && !self.late_before
+        known && (!newest || self.concluded) && !self.late_before
     }
 
     fn remember(&mut self, connect_id: Option<&str>) {
+        self.concluded = false;
         let Some(connect_id) = connect_id else { return };
         self.recent.retain(|(id, _)| **id != *connect_id);
         if self.recent.len() == REMEMBERED_IDS {
@@ -189,6 +194,14 @@ impl Session {
             _ => 0,
         };
         self.pending = Some(Pending { connect_id: connect_id.map(Into::into), upto, writes });
+    }
+
+    /// Whether the poll may be answered empty; if so, it is over.
+    pub(super) fn conclude(&mut self, connect_id: Option<&str>, vain: bool) -> bool {
+        let recorded = self.pending.as_ref().is_some_and(|pending| pending.connect_id.as_deref() == connect_id);
+        let may_be_empty = vain || connect_id.is_none() || !recorded;
+        self.concluded = may_be_empty;
+        may_be_empty
     }
 
     pub(super) fn release(&mut self, connect_id: Option<&str>) {

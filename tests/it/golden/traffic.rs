@@ -44,9 +44,8 @@ enum Arrival {
     Closed(u16),
 }
 
-struct Player<'a> {
+struct Player {
     addr: SocketAddr,
-    rules: &'a Rules,
     sessions: Sessions,
     to_socket: Option<mpsc::UnboundedSender<String>>,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
@@ -56,11 +55,11 @@ struct Player<'a> {
     close_code: Option<u16>,
 }
 
-impl<'a> Player<'a> {
-    fn new(addr: SocketAddr, rules: &'a Rules) -> Self {
+impl Player {
+    fn new(addr: SocketAddr, rules: &Rules) -> Self {
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let sessions = Sessions::new(rules.session_id());
-        Self { addr, rules, sessions, to_socket: None, arrivals, arrived, waiting: Vec::new(), close_code: None }
+        Self { addr, sessions, to_socket: None, arrivals, arrived, waiting: Vec::new(), close_code: None }
     }
 
     async fn play(mut self, label: &str) {

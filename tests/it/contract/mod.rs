@@ -1,0 +1,188 @@
+//! The contract of `weft::engine::Engine`, as one suite that every engine has to pass. A test is a function of a
+//! fixture; the list at the end runs all of them against each engine.
+
+mod attach;
+mod logs;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weft::bayeux::{Channel, Pattern};
+use weft::engine::memory::{MemoryEngine, MemoryLimits, MemoryNode};
+use weft::engine::*;
+
+/// A session's life in these tests; time is paused, so it costs nothing.
+pub const LIFETIME: Duration = Duration::from_secs(90);
+/// More than any test makes.
+pub const MANY: usize = 1000;
+
+/// An empty engine to which nodes can be connected.
+pub trait Fixture {
+    type Engine: Engine;
+
+    fn new() -> impl Future<Output = Self>;
+    /// An engine whose logs keep this many entries.
+    fn with_log_entries(entries: usize) -> impl Future<Output = Self>;
+    fn node(&self) -> impl Future<Output = (Self::Engine, Feed)>;
+}
+
+struct Memory(MemoryEngine);
+
+impl Fixture for Memory {
+    type Engine = MemoryNode;
+
+    async fn new() -> Self {
+        Self(MemoryEngine::default())
+    }
+
+    async fn with_log_entries(entries: usize) -> Self {
+        Self(MemoryEngine::new(MemoryLimits { log_entries: entries, ..MemoryLimits::default() }))
+    }
+
+    async fn node(&self) -> (MemoryNode, Feed) {
+        self.0.connect(NodeId::random())
+    }
+}
+
+pub fn pattern(name: &str) -> Pattern {
+    Pattern::parse(name).expect(name)
+}
+
+/// Stores `data` on a channel.
+pub async fn publish(engine: &impl Engine, channel: &str, data: &str) -> Position {
+    let channel = Channel::parse(channel).expect(channel);
+    let array = format!("[{{\"channel\":\"{channel}\",\"data\":{data}}}]").into();
+    engine.publish(Publication { channel, array }).await.expect("stored")
+}
+
+/// A session subscribed to these patterns.
+pub async fn session(engine: &impl Engine, patterns: &[&str]) -> SessionId {
+    let session = SessionId::random();
+    assert_eq!(engine.create(&session, LIFETIME, MANY).await, Ok(Create::Created));
+    for name in patterns {
+        assert_eq!(engine.subscribe(&session, &pattern(name), MANY).await, Ok(Subscribe::Added), "{name}");
+    }
+    session
+}
+
+/// A poll under this id.
+pub async fn poll(engine: &impl Engine, session: &SessionId, id: &str) -> Attach {
+    let link = Link::Poll { connect_id: Some(id), retry: false };
+    engine.attach(AttachRequest { session, link }).await.expect("attached")
+}
+
+pub async fn attach(engine: &impl Engine, session: &SessionId, link: Link<'_>) -> Attached {
+    match engine.attach(AttachRequest { session, link }).await {
+        Ok(Attach::Attached(attached)) => attached,
+        other => panic!("expected an attachment, got {other:?}"),
+    }
+}
+
+pub async fn attach_poll(engine: &impl Engine, session: &SessionId, id: &str) -> Attached {
+    attach(engine, session, Link::Poll { connect_id: Some(id), retry: false }).await
+}
+
+/// Reads all logs of an attachment past its cursor.
+pub async fn read(engine: &impl Engine, session: &SessionId, attached: &Attached, max_messages: usize) -> Read {
+    let cursor = attached.cursor.get(PartitionId::default());
+    let from: Vec<_> = attached.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.max(cursor))).collect();
+    let request = ReadRequest {
+        session,
+        epoch: attached.epoch,
+        version: attached.version,
+        from: &from,
+        max_messages,
+        max_bytes: 1 << 20,
+    };
+    engine.read(request).await.expect("read")
+}
+
+pub async fn snapshot(engine: &impl Engine, session: &SessionId, attached: &Attached) -> Snapshot {
+    match read(engine, session, attached, MANY).await {
+        Read::Snapshot(snapshot) => snapshot,
+        other => panic!("expected a snapshot, got {other:?}"),
+    }
+}
+
+pub fn positions(deliveries: &[Arc<Delivery>]) -> Vec<Position> {
+    deliveries.iter().map(|delivery| delivery.position).collect()
+}
+
+/// Records that a reply carries everything up to `upto`.
+pub async fn record(
+    engine: &impl Engine,
+    session: &SessionId,
+    attached: &Attached,
+    id: Option<&str>,
+    upto: Position,
+) -> Record {
+    let upto = Cursor::single(upto);
+    let (epoch, version) = (attached.epoch, attached.version);
+    engine.record(RecordRequest { session, epoch, version, connect_id: id, upto: &upto }).await.expect("an outcome")
+}
+
+pub fn commit(session: &SessionId, attached: &Attached, upto: Position, progress: Progress) -> Commit {
+    let (epoch, version) = (attached.epoch, attached.version);
+    Commit { session: session.clone(), epoch, version, cursor: Cursor::single(upto), progress }
+}
+
+/// What the feed holds now.
+pub fn drain(feed: &mut Feed) -> Vec<FeedEvent> {
+    std::iter::from_fn(|| feed.try_recv().ok()).collect()
+}
+
+macro_rules! suite {
+    ($engine:ident, $fixture:ty: $($module:ident :: $test:ident),* $(,)?) => {
+        mod $engine {
+            use super::*;
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $test() {
+                    $module::$test(<$fixture as Fixture>::new().await).await;
+                }
+            )*
+        }
+    };
+}
+
+suite!(memory, Memory:
+    sessions::sessions_expire_unless_heard_of,
+    sessions::sessions_are_bounded,
+    sessions::subscriptions_are_bounded,
+    sessions::expire_vs_attach,
+    sessions::expire_vs_subscribe,
+    sessions::late_record_no_resurrection,
+    sessions::an_ended_session_leaves_nothing,
+    sessions::disconnect_while_attached_elsewhere,
+    sessions::resubscribe_keeps_since,
+    sessions::subscribing_tells_the_attached_node_before_later_messages,
+    sessions::stale_epochs_write_nothing,
+    sessions::unknown_subscriptions_confirm_nothing,
+    attach::another_id_confirms,
+    attach::a_connect_without_id_confirms,
+    attach::the_same_id_is_a_retry_that_never_grows,
+    attach::a_retry_by_the_clients_word_is_a_retry,
+    attach::released_replies_confirm_nothing,
+    attach::old_id_copy_after_new_poll,
+    attach::ids_that_cycle_do_not_starve,
+    attach::constant_connect_id_ends,
+    attach::a_socket_clears_the_record_of_its_own_id,
+    attach::opening_a_stream_confirms_nothing,
+    attach::a_streams_last_event_confirms_within_the_clock,
+    attach::heartbeats_confirm_what_was_written_one_heartbeat_ago,
+    attach::a_superseded_stream_stays_closed,
+    attach::another_nodes_attach_is_told_to_the_first,
+    attach::commit_after_detach,
+    logs::positions_rise_and_are_the_same_in_every_log,
+    logs::a_message_is_read_once_however_many_patterns_match,
+    logs::two_logs_one_snapshot,
+    logs::truncated_read_ceiling,
+    logs::messages_before_the_subscription_are_not_read,
+    logs::the_feed_carries_what_is_listened_to_with_its_predecessor,
+    logs::a_log_lives_as_long_as_a_subscriber,
+    logs::trimmed_log_is_gap,
+    logs::trimmed_empty_log_is_gap,
+    logs::no_false_gap_after_unsubscribe,
+    logs::service_channels_reach_service_patterns_only,
+);

@@ -1,0 +1,169 @@
+//! The feed: broken, silent, or faster than its reader.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn attach_spans_feed_break() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    let gate = here.gate(Point::After("attach"));
+    let poll = here.poll(&session, "1");
+    gate.arrived().await;
+    here.break_feed().await;
+    there.subscribe(&session, "/b").await;
+    there.publish("/b", 1).await;
+    quiesce().await;
+    gate.open();
+    quiesce().await;
+    here.restore_feed().await;
+    assert_eq!(answer(poll).await.delivered(), [1]);
+}
+
+/// The feed breaks between the engine's word that it listens and the node's note of it.
+#[tokio::test(start_paused = true)]
+async fn feed_breaks_while_listening() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    let gate = here.gate(Point::After("listen"));
+    let poll = here.poll(&session, "1");
+    gate.arrived().await;
+    here.break_feed().await;
+    quiesce().await;
+    gate.open();
+    here.restore_feed().await;
+    quiesce().await;
+    there.publish("/a", 1).await;
+    assert_eq!(answer(poll).await.delivered(), [1]);
+}
+
+/// The feed loses a message of one channel and then carries one of another: the second must not overtake the first.
+#[tokio::test(start_paused = true)]
+async fn feed_cut_other_channel_moves_on() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a", "/b"]).await;
+    let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    settle(&here, &socket).await;
+    there.publish("/a", 1).await;
+    assert_eq!(take(&here, &socket, 1).await, [1]);
+    here.break_feed().await;
+    there.publish("/a", 2).await;
+    here.restore_feed().await;
+    there.publish("/b", 3).await;
+    assert_eq!(take(&here, &socket, 2).await, [2, 3]);
+}
+
+/// Announcements of one log are lost without anybody saying so: its next message names a predecessor that the node
+/// has not seen, and the whole session waits for the repair.
+#[tokio::test(start_paused = true)]
+async fn repair_of_one_channel_holds_the_others() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a", "/b"]).await;
+    let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    settle(&here, &socket).await;
+    there.publish("/a", 1).await;
+    assert_eq!(take(&here, &socket, 1).await, [1]);
+    let pattern = [Pattern::parse("/a").expect("valid")];
+    here.store.unlisten(&pattern).await.expect("deaf");
+    there.publish("/a", 2).await;
+    here.store.listen(&pattern).await.expect("listening again");
+    let gate = here.gate(Point::Before("read"));
+    there.publish("/a", 3).await;
+    let (held, read) = (take(&here, &socket, 3), async {
+        gate.arrived().await;
+        there.publish("/b", 4).await;
+        quiesce().await;
+        gate.open();
+    });
+    let (taken, ()) = tokio::join!(held, read);
+    assert_eq!(taken, [2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_reader_rejoins() {
+    let engine = MemoryEngine::default();
+    let node = node_on(&engine, Limits { outbox_messages: 10, outbox_bytes: 1 << 20 });
+    let session = node.session(&["/a", "/b"]).await;
+    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    settle(&node, &socket).await;
+    let mut taken = Vec::new();
+    for number in 0..1000 {
+        node.publish(if number % 3 == 0 { "/a" } else { "/b" }, number).await;
+        if number % 100 == 0 {
+            quiesce().await;
+            taken.extend(take(&node, &socket, 1).await);
+        }
+    }
+    let left = 1000 - taken.len();
+    taken.extend(take(&node, &socket, left).await);
+    assert_eq!(taken, (0..1000).collect::<Vec<_>>());
+    node.publish("/a", 1000).await;
+    quiesce().await;
+    assert_eq!(socket.step(), Some(Step::Ready), "back on the live path");
+    assert_eq!(take(&node, &socket, 1).await, [1000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_reader_on_bytes_rejoins() {
+    let engine = MemoryEngine::default();
+    let node = node_on(&engine, Limits { outbox_messages: 1000, outbox_bytes: 100 });
+    let session = node.session(&["/a"]).await;
+    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    settle(&node, &socket).await;
+    for number in 0..100 {
+        node.publish("/a", number).await;
+    }
+    assert_eq!(take(&node, &socket, 100).await, (0..100).collect::<Vec<_>>());
+}
+
+/// More messages come while the logs are read than may be kept aside.
+#[tokio::test(start_paused = true)]
+async fn more_than_fits_while_joining() {
+    let engine = MemoryEngine::default();
+    let node = node_on(&engine, Limits { outbox_messages: 10, outbox_bytes: 1 << 20 });
+    let session = node.session(&["/a"]).await;
+    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    settle(&node, &socket).await;
+    here_and_now(&node, &socket).await;
+}
+
+async fn here_and_now(node: &TestNode, socket: &Held) {
+    node.break_feed().await;
+    node.restore_feed().await;
+    quiesce().await;
+    let gate = node.gate(Point::After("read"));
+    let publish = async {
+        gate.arrived().await;
+        for number in 0..50 {
+            node.publish("/a", number).await;
+            quiesce().await;
+        }
+        gate.open();
+    };
+    let (taken, ()) = tokio::join!(take(node, socket, 50), publish);
+    assert_eq!(taken, (0..50).collect::<Vec<_>>());
+}
+
+/// Logs that nobody wants leave the feed after a while, and come back with nothing missing.
+#[tokio::test(start_paused = true)]
+async fn logs_leave_the_feed_and_return() {
+    let node = node();
+    let session = node.session(&["/a"]).await;
+    assert!(node.poll_now(&session, "1").await.is_empty());
+    tokio::time::advance(Duration::from_secs(31)).await;
+    let gate = node.gate(Point::Before("unlisten"));
+    let tidy = async {
+        node.hub.tidy().await;
+    };
+    let poll = async {
+        gate.arrived().await;
+        // While the log is being dropped, somebody wants it again.
+        let poll = node.poll(&session, "2");
+        quiesce().await;
+        gate.open();
+        poll
+    };
+    let ((), poll) = tokio::join!(tidy, poll);
+    quiesce().await;
+    node.publish("/a", 1).await;
+    assert_eq!(answer(poll).await.delivered(), [1]);
+}

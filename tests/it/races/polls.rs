@@ -1,0 +1,243 @@
+//! Polls: copies, retries, supersedes, outcomes that nobody learns.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn message_stored_during_attach_wakes_poll() {
+    let node = node();
+    let session = node.session(&["/a"]).await;
+    for point in [Point::After("attach"), Point::Before("listen"), Point::After("listen"), Point::Before("read")] {
+        node.hub.tidy().await;
+        let gate = node.gate(point);
+        let poll = node.poll(&session, &format!("{point:?}"));
+        if matches!(point, Point::Before("listen") | Point::After("listen")) {
+            // The log may be on the feed already: then the call never comes.
+            tokio::time::timeout(Duration::from_millis(10), gate.arrived()).await.ok();
+        } else {
+            gate.arrived().await;
+        }
+        node.publish("/a", 1).await;
+        gate.open();
+        assert_eq!(answer(poll).await.delivered(), [1], "{point:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_stored_after_the_read_wakes_poll() {
+    let node = node();
+    let session = node.session(&["/a"]).await;
+    let gate = node.gate(Point::After("read"));
+    let poll = node.poll(&session, "1");
+    gate.arrived().await;
+    node.publish("/a", 1).await;
+    quiesce().await;
+    gate.open();
+    assert_eq!(answer(poll).await.delivered(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn overlapping_connect_answers_the_older() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    let older = here.poll(&session, "1");
+    quiesce().await;
+    let newer = there.poll(&session, "2");
+    assert_eq!(answer(older).await.name(), "empty");
+    here.publish("/a", 1).await;
+    assert_eq!(answer(newer).await.delivered(), [1]);
+}
+
+/// The copy of a connect takes the session: the older connection is closed without a reply, so that the client cannot
+/// take an empty one for the answer.
+#[tokio::test(start_paused = true)]
+async fn same_id_copy_supersedes() {
+    for elsewhere in [false, true] {
+        let (here, there) = two_nodes();
+        let session = here.session(&["/a"]).await;
+        let original = here.poll(&session, "1");
+        quiesce().await;
+        let copy = if elsewhere { there.poll(&session, "1") } else { here.poll(&session, "1") };
+        assert_eq!(answer(original).await.name(), "hangup");
+        here.publish("/a", 1).await;
+        assert_eq!(answer(copy).await.delivered(), [1]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn same_id_copy_after_reply() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    here.publish("/a", 1).await;
+    assert_eq!(here.poll_now(&session, "1").await, [1]);
+    here.publish("/a", 2).await;
+    assert_eq!(there.poll_now(&session, "1").await, [1], "the copy never grows");
+    assert_eq!(here.poll_now(&session, "2").await, [2]);
+}
+
+/// Once recorded, the reply is sent even though another poll has the session now.
+#[tokio::test(start_paused = true)]
+async fn superseded_after_record() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    here.publish("/a", 1).await;
+    let gate = here.gate(Point::After("record"));
+    let older = here.poll(&session, "1");
+    gate.arrived().await;
+    let newer = there.poll(&session, "2");
+    quiesce().await;
+    gate.open();
+    assert_eq!(answer(older).await.delivered(), [1]);
+    there.publish("/a", 2).await;
+    assert_eq!(answer(newer).await.delivered(), [2]);
+}
+
+/// Superseded before the record: nothing was recorded, so the older poll is answered empty and the newer has it all.
+#[tokio::test(start_paused = true)]
+async fn superseded_before_record() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    here.publish("/a", 1).await;
+    let gate = here.gate(Point::Before("record"));
+    let older = here.poll(&session, "1");
+    gate.arrived().await;
+    let newer = there.poll(&session, "2");
+    quiesce().await;
+    gate.open();
+    assert_eq!(answer(older).await.name(), "empty");
+    assert_eq!(answer(newer).await.delivered(), [1]);
+}
+
+/// The connection breaks while the record is under way, before or after it happened: the messages are due again,
+/// whatever the id of the next connect.
+#[tokio::test(start_paused = true)]
+async fn record_outcome_unknown() {
+    for point in [Point::Before("record"), Point::After("record")] {
+        let node = node();
+        let session = node.session(&["/a"]).await;
+        node.publish("/a", 1).await;
+        let gate = node.gate(point);
+        let poll = node.poll(&session, "1");
+        gate.arrived().await;
+        poll.abort();
+        assert!(poll.await.is_err());
+        gate.open();
+        node.tasks.close();
+        node.tasks.wait().await;
+        assert_eq!(node.poll_now(&session, "2").await, [1], "{point:?}");
+    }
+}
+
+/// The reply was recorded and then not written: its receipt gives the messages back.
+#[tokio::test(start_paused = true)]
+async fn unwritten_reply_is_due_again() {
+    let node = node();
+    let session = node.session(&["/a"]).await;
+    node.publish("/a", 1).await;
+    let Answer::Messages(numbers, receipt) = answer(node.poll(&session, "1")).await else { panic!("messages") };
+    assert_eq!(numbers, [1]);
+    drop(receipt);
+    quiesce().await;
+    assert_eq!(node.poll_now(&session, "2").await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_id_copy_after_new_poll() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    here.publish("/a", 1).await;
+    assert_eq!(here.poll_now(&session, "1").await, [1]);
+    let current = here.poll(&session, "2");
+    quiesce().await;
+    assert!(there.poll_now(&session, "1").await.is_empty(), "the late copy is answered empty");
+    here.publish("/a", 2).await;
+    assert_eq!(answer(current).await.delivered(), [2], "and does not disturb the poll that is held");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_unsubscribe_answers_empty() {
+    let node = node();
+    let session = node.session(&["/a", "/b"]).await;
+    node.publish("/a", 1).await;
+    assert_eq!(node.poll_now(&session, "1").await, [1]);
+    node.unsubscribe(&session, "/a").await;
+    node.publish("/b", 2).await;
+    let retry = answer(node.poll(&session, "1")).await;
+    assert_eq!(retry.name(), "empty", "nothing of its range is left, and it must not grow");
+    assert_eq!(node.poll_now(&session, "2").await, [2]);
+}
+
+/// As long as something of a repeated connect's range is due, it gets no empty answer.
+#[tokio::test(start_paused = true)]
+async fn retry_superseded_while_due_is_closed() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    here.publish("/a", 1).await;
+    assert_eq!(here.poll_now(&session, "1").await, [1]);
+    let gate = here.gate(Point::After("read"));
+    let retry = here.poll(&session, "1");
+    gate.arrived().await;
+    let newer = there.poll(&session, "2");
+    quiesce().await;
+    gate.open();
+    assert_eq!(answer(retry).await.name(), "hangup");
+    here.publish("/a", 2).await;
+    assert_eq!(answer(newer).await.delivered(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn constant_connect_id_ends() {
+    let node = node();
+    let session = node.session(&["/a"]).await;
+    node.publish("/a", 1).await;
+    let mut copies = 0;
+    for _ in 0..10 {
+        copies += node.poll_now(&session, "same").await.len();
+        quiesce().await;
+    }
+    assert_eq!(copies, 4, "once, and three repetitions that were written completely");
+    node.publish("/a", 2).await;
+    assert_eq!(node.poll_now(&session, "same").await, [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tabs_no_storm() {
+    let node = node();
+    let session = node.session(&["/a"]).await;
+    let start = tokio::time::Instant::now();
+    let mut held = node.poll(&session, "tab1-0");
+    for round in 1..=20 {
+        quiesce().await;
+        let next = node.poll(&session, &format!("tab{}-{round}", round % 2 + 1));
+        assert_eq!(answer(held).await.name(), "empty");
+        held = next;
+    }
+    // Three at once, the others with a second or more between them.
+    assert!(start.elapsed() >= Duration::from_secs(10), "20 rounds took {:?}", start.elapsed());
+    node.publish("/a", 1).await;
+    assert_eq!(answer(held).await.delivered(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn disconnect_while_attached_elsewhere() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    let poll = there.poll(&session, "1");
+    quiesce().await;
+    here.store.end(&session, Ended::Disconnected).await.expect("ended");
+    assert_eq!(answer(poll).await.name(), "released");
+    assert_eq!(answer(there.poll(&session, "2")).await.name(), "unknown");
+}
+
+/// The session ends while its attach is under way: what the feed tells meanwhile is not lost.
+#[tokio::test(start_paused = true)]
+async fn disconnect_before_attach_reply() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    let gate = there.gate(Point::After("attach"));
+    let poll = there.poll(&session, "1");
+    gate.arrived().await;
+    here.store.end(&session, Ended::Disconnected).await.expect("ended");
+    quiesce().await;
+    gate.open();
+    assert_eq!(answer(poll).await.name(), "released");
+}

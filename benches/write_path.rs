@@ -8,19 +8,19 @@
 mod support;
 
 use std::future::poll_fn;
-use std::io::{IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream as StdStream};
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context as Task, Poll, ready};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use clap::Parser;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use futures_util::{Sink, SinkExt, Stream};
 use support::{Client, Process, Weft, arrive, raise_file_limit, source};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -82,20 +82,27 @@ struct Codec {
     side_by_side: bool,
     /// One flush for all that is ready, instead of one for each message.
     coalesce: bool,
+    /// Frames are collected in a buffer of our own that is freed after each flush. The codec's own buffer keeps the
+    /// size of the largest burst for the life of the connection.
+    drain: bool,
 }
 
 const KIB: usize = 1024;
-const CHOSEN: Codec = Codec { read_buffer: KIB, write_buffer: 64 * KIB, side_by_side: true, coalesce: true };
-const USUAL: Codec = Codec { read_buffer: 128 * KIB, write_buffer: 128 * KIB, side_by_side: false, coalesce: false };
+const CHOSEN: Codec =
+    Codec { read_buffer: KIB, write_buffer: 64 * KIB, side_by_side: true, coalesce: true, drain: false };
+const USUAL: Codec =
+    Codec { read_buffer: 128 * KIB, write_buffer: 128 * KIB, side_by_side: false, coalesce: false, drain: false };
 const FLOOR: &str = "floor";
 const WEFT: &str = "weft";
-const PATHS: [(&str, Path); 9] = [
+const PATHS: [(&str, Path); 11] = [
     (FLOOR, Path::Floor),
     ("own-frames", Path::OwnFrames),
     ("read-1k (chosen)", Path::Codec(CHOSEN)),
     ("read-4k", Path::Codec(Codec { read_buffer: 4 * KIB, ..CHOSEN })),
     ("read-128k", Path::Codec(Codec { read_buffer: 128 * KIB, ..CHOSEN })),
     ("read-1k, write-4k", Path::Codec(Codec { write_buffer: 4 * KIB, ..CHOSEN })),
+    ("read-1k, write-1k", Path::Codec(Codec { write_buffer: KIB, ..CHOSEN })),
+    ("read-1k, drain", Path::Codec(Codec { write_buffer: 0, drain: true, ..CHOSEN })),
     ("read-1k, select", Path::Codec(Codec { side_by_side: false, ..CHOSEN })),
     ("read-1k, flush each", Path::Codec(Codec { coalesce: false, ..CHOSEN })),
     ("library's defaults", Path::Codec(USUAL)),
@@ -298,7 +305,7 @@ fn print(rows: &[Row]) {
     }
 }
 
-/// A text frame's header, with a mask that changes nothing for clients.
+/// A text frame's header, for a client with a mask that changes nothing.
 fn header(length: usize, mask: bool) -> Vec<u8> {
     let mask_bit = if mask { 0x80 } else { 0 };
     let mut header = vec![0x81];
@@ -391,12 +398,23 @@ async fn own_frames(mut tcp: TcpStream, payload: Bytes, mut bursts: mpsc::Unboun
 }
 
 impl Codec {
-    async fn serve(self, tcp: TcpStream, payload: Bytes, mut bursts: mpsc::UnboundedReceiver<u8>) -> Result<()> {
+    async fn serve(self, tcp: TcpStream, payload: Bytes, bursts: mpsc::UnboundedReceiver<u8>) -> Result<()> {
+        if self.drain {
+            self.run(Drained { tcp, out: Vec::new(), written: 0 }, payload, bursts).await
+        } else {
+            self.run(tcp, payload, bursts).await
+        }
+    }
+
+    async fn run<S>(self, stream: S, payload: Bytes, mut bursts: mpsc::UnboundedReceiver<u8>) -> Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let config = WebSocketConfig::default()
             .read_buffer_size(self.read_buffer)
             .write_buffer_size(self.write_buffer)
             .max_write_buffer_size(usize::MAX);
-        let mut socket = WebSocketStream::from_raw_socket(tcp, Role::Server, Some(config)).await;
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
         let text = Utf8Bytes::try_from(payload)?;
         let mut unflushed = false;
         loop {
@@ -426,7 +444,10 @@ impl Codec {
 }
 
 /// Flushes, and gives the next message to be sent back; `None` when all is flushed.
-async fn next(socket: &mut WebSocketStream<TcpStream>, unflushed: &mut bool) -> Result<Option<Message>, Error> {
+async fn next<S>(socket: &mut WebSocketStream<S>, unflushed: &mut bool) -> Result<Option<Message>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     poll_fn(|context| {
         let mut socket = Pin::new(&mut *socket);
         if *unflushed && socket.as_mut().poll_flush(context)?.is_ready() {
@@ -436,4 +457,39 @@ async fn next(socket: &mut WebSocketStream<TcpStream>, unflushed: &mut bool) -> 
         socket.poll_next(context).map(|message| message.unwrap_or(Err(Error::ConnectionClosed)).map(Some))
     })
     .await
+}
+
+/// Collects what is written until it is flushed, and then frees the buffer.
+struct Drained {
+    tcp: TcpStream,
+    out: Vec<u8>,
+    /// So much of `out` is with the kernel.
+    written: usize,
+}
+
+impl AsyncRead for Drained {
+    fn poll_read(mut self: Pin<&mut Self>, task: &mut Task<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(task, buffer)
+    }
+}
+
+impl AsyncWrite for Drained {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.out.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        let Self { tcp, out, written } = &mut *self;
+        while *written < out.len() {
+            *written += ready!(Pin::new(&mut *tcp).poll_write(task, &out[*written..]))?;
+        }
+        (*out, *written) = (Vec::new(), 0);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(task))?;
+        Pin::new(&mut self.tcp).poll_shutdown(task)
+    }
 }

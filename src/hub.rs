@@ -237,7 +237,11 @@ impl Hub {
         self.era.fetch_add(1, Ordering::AcqRel);
         for shard in &self.shards {
             for log in shard.read().values() {
-                *log.phase.lock() = Phase::Silent;
+                let mut phase = log.phase.lock();
+                // One that is being dropped stays so until that is done.
+                if matches!(*phase, Phase::Live { .. }) {
+                    *phase = Phase::Silent;
+                }
                 log.tail.store(0, Ordering::Relaxed);
             }
         }

@@ -43,7 +43,7 @@ pub enum NodeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// An address cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// Which.
         address: SocketAddr,
@@ -69,7 +69,7 @@ pub struct Node {
     id: NodeId,
     public: SocketAddr,
     internal: SocketAddr,
-    readiness: watch::Receiver<Readiness>,
+    readiness: Arc<watch::Sender<Readiness>>,
     stop_timeout: Duration,
     /// Stops listeners and transports.
     stop: CancellationToken,
@@ -138,8 +138,9 @@ impl NodeBuilder {
         spawn(&back, &halt, async move { reader.run(feed, controls).await });
         spawn(&back, &halt, housekeeping(server.clone(), hub));
         spawn(&back, &halt, commit(sessions));
-        let (readiness_sender, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
-        spawn(&back, &halt, canary::run(server.clone(), id.clone(), readiness_sender));
+        let (sender, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
+        let readiness_sender = Arc::new(sender);
+        spawn(&back, &halt, canary::run(server.clone(), id.clone(), readiness_sender.clone()));
 
         let facts = NodeFacts::new(id.as_str().to_owned(), store.name(), readiness.clone());
         let web = Web::new(server.clone(), config.transport_settings(), facts, front.clone(), stop.clone());
@@ -159,7 +160,7 @@ impl NodeBuilder {
             id,
             public: public_address,
             internal: internal_address,
-            readiness,
+            readiness: readiness_sender,
             stop_timeout: config.stop_timeout,
             stop,
             halt,
@@ -218,7 +219,7 @@ impl Node {
 
     /// Waits until messages flow.
     pub async fn ready(&self) {
-        let mut readiness = self.readiness.clone();
+        let mut readiness = self.readiness.subscribe();
         // An error means that the node is gone, and with it this reference.
         let _ = readiness.wait_for(|state| *state == Readiness::Ready).await;
     }
@@ -227,6 +228,7 @@ impl Node {
     /// on what is not done within the configured time; true when everything ended by itself.
     pub async fn stop(self) -> bool {
         tracing::info!(node = %self.id, "stopping");
+        self.readiness.send_replace(Readiness::NotReady("stopping".to_owned()));
         self.stop.cancel();
         self.server.sessions().stop();
         self.front.close();

@@ -19,14 +19,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 pub use batch::{FrameOutcome, HttpOutcome, Reply};
-pub use connect::HeldConnect;
+pub use connect::{HeldConnect, SocketClose};
 pub use events::ServerEvent;
 pub use extension::{Extension, ExtensionHandle, Verdict};
 pub use local::{LocalClient, LocalError, LocalSubscription};
 pub use request::{RequestInfo, Transport};
 
 use crate::bayeux::{Advice, BayeuxError, Channel, ChannelError, Dialect, Message, Pattern, Reconnect};
-use crate::engine::{Delivery, Ended, EndedSession, Engine, EngineError, SessionId};
+use crate::engine::{Delivery, Ended, EndedSession, Engine, EngineError, SessionId, Touch};
 use crate::metrics::{Limit, Metrics};
 use crate::session::Sessions;
 use events::Events;
@@ -116,7 +116,12 @@ impl Server {
     /// # Errors
     /// When the engine cannot make a session.
     pub async fn local_client(&self) -> Result<LocalClient, LocalError> {
-        LocalClient::start(self.clone()).await
+        LocalClient::start(self.clone(), false).await
+    }
+
+    /// As [`Server::local_client`], for the node's own use: seen by no extension, counted nowhere.
+    pub(crate) async fn internal_client(&self) -> Result<LocalClient, LocalError> {
+        LocalClient::start(self.clone(), true).await
     }
 
     /// Ends overdue sessions. Called about once a second.
@@ -124,6 +129,9 @@ impl Server {
         match self.sessions().store().sweep(limit).await {
             Ok(ended) => ended.into_iter().for_each(|session| self.session_ended(session, Ended::Expired)),
             Err(error) => self.engine_failed("sweep", &error),
+        }
+        for session in self.sessions().take_ended_by_gap() {
+            self.session_ended(session, Ended::Gap);
         }
     }
 
@@ -162,6 +170,15 @@ impl Server {
                 BayeuxError::limit(503, "", format!("Out of memory for messages: the limit is {limit} bytes"))
             }
             _ => BayeuxError::unavailable("Storage unavailable, try again"),
+        }
+    }
+
+    /// Whether the session exists; who does not gets the dialect's word for it.
+    async fn expect_session(&self, session: &SessionId, request: &RequestInfo) -> Result<(), BayeuxError> {
+        match self.sessions().store().touch(session, None).await {
+            Ok(Touch::Alive | Touch::Stale) => Ok(()),
+            Ok(Touch::Unknown) => Err(request.dialect.unknown_client(session.as_str())),
+            Err(error) => Err(self.engine_error("touch", &error)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,20 +32,17 @@ impl Process {
     /// CPU time used so far, of user and kernel, by all threads. The same as in /proc/PID/stat, but not cut into ticks
     /// of 10 ms.
     pub fn cpu(&self) -> Result<Duration> {
-        let tasks = format!("/proc/{}/task", self.0.id());
-        let threads = std::fs::read_dir(&tasks).with_context(|| format!("cannot read {tasks}: is the server gone?"))?;
         let mut nanoseconds = 0;
-        for thread in threads {
+        for thread in std::fs::read_dir(self.proc("task")).context("the server is gone")? {
             let stat = std::fs::read_to_string(thread?.path().join("schedstat")).context("no scheduler statistics")?;
             nanoseconds += stat.split(' ').next().context("empty scheduler statistics")?.parse::<u64>()?;
         }
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// Reads a file of /proc/PID.
-    pub fn read(&self, file: &str) -> Result<String> {
-        let path = format!("/proc/{}/{file}", self.0.id());
-        std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}: is the server gone?"))
+    /// A file or folder of its /proc/PID.
+    pub fn proc(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.0.id().to_string()).join(name)
     }
 }
 

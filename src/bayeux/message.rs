@@ -45,6 +45,9 @@ pub struct Message {
     pub rest: Vec<(String, Raw)>,
 }
 
+/// Fields of one message that Bayeux does not know. Looking for an earlier one of the same name must stay cheap.
+const MAX_UNKNOWN_FIELDS: usize = 100;
+
 /// Bounds on what is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -178,10 +181,15 @@ impl<'de> Visitor<'de> for MessageVisitor {
                 "supportedConnectionTypes" => message.supported_connection_types = owned(),
                 "connectionType" => message.connection_type = owned(),
                 "subscription" => message.subscription = owned(),
-                _ => {
-                    message.rest.retain(|(other, _)| *other != name);
-                    message.rest.push((name, value.to_owned()));
-                }
+                _ => match message.rest.iter().position(|(other, _)| *other == name) {
+                    Some(earlier) => message.rest[earlier].1 = value.to_owned(),
+                    None if message.rest.len() == MAX_UNKNOWN_FIELDS => {
+                        return Err(serde::de::Error::custom(format_args!(
+                            "more than {MAX_UNKNOWN_FIELDS} unknown fields in one message"
+                        )));
+                    }
+                    None => message.rest.push((name, value.to_owned())),
+                },
             }
         }
         Ok(message)

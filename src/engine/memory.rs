@@ -21,6 +21,9 @@ use super::types::*;
 use super::{Engine, Feed, Publication};
 use crate::bayeux::Pattern;
 
+/// The least room of a feed: more than the patterns of the deepest channel that a configuration allows.
+const MIN_FEED_EVENTS: usize = 2048;
+
 /// Bounds of the memory engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryLimits {
@@ -82,6 +85,8 @@ impl Default for MemoryEngine {
 impl MemoryEngine {
     /// An empty engine.
     pub fn new(limits: MemoryLimits) -> Self {
+        // A channel's patterns have to fit at once.
+        let limits = MemoryLimits { feed_events: limits.feed_events.max(MIN_FEED_EVENTS), ..limits };
         let nodes = RwLock::new(Arc::new(Vec::new()));
         Self(Arc::new(Shared { limits, partition: Mutex::new(Partition::new(limits)), nodes }))
     }
@@ -119,16 +124,21 @@ impl MemoryEngine {
 
     /// Runs one step on the partition with room for `events` announcements on every node's feed.
     async fn step<T>(&self, events: usize, step: impl FnOnce(&mut Partition, &mut Announcer<'_>) -> T) -> T {
-        let nodes = self.0.nodes.read().clone();
-        let mut rooms = Vec::with_capacity(nodes.len());
-        for node in nodes.iter() {
-            // An error means that the node is gone.
-            if let Ok(permits) = node.feed.reserve_many(events).await {
-                rooms.push((&**node, permits));
+        loop {
+            let nodes = self.0.nodes.read().clone();
+            let mut rooms = Vec::with_capacity(nodes.len());
+            for node in nodes.iter() {
+                // An error means that the node is gone.
+                if let Ok(permits) = node.feed.reserve_many(events).await {
+                    rooms.push((&**node, permits));
+                }
+            }
+            let mut partition = self.0.partition.lock();
+            // A node that has come meanwhile may listen already: it must not miss this step.
+            if Arc::ptr_eq(&nodes, &self.0.nodes.read()) {
+                return step(&mut partition, &mut Announcer { rooms });
             }
         }
-        let mut partition = self.0.partition.lock();
-        step(&mut partition, &mut Announcer { rooms })
     }
 }
 

@@ -353,7 +353,7 @@ pub enum Read {
     /// All that the logs hold up to `upto`, in order, each message once.
     Snapshot(Snapshot),
     /// The logs no longer hold what the session missed: it was ended, the client is to be told.
-    Gap,
+    Gap(EndedSession),
     /// The subscriptions changed since.
     Outdated,
     /// Another attachment holds the session.

@@ -1,6 +1,7 @@
 //! Readiness is proved, not assumed: every second the node publishes to itself, through the same path as everybody's
 //! messages, and is ready while what it publishes comes back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flies canaries for ever, and says in `readiness` how they do.
-pub(super) async fn run(server: Server, node: NodeId, readiness: watch::Sender<Readiness>) {
+pub(super) async fn run(server: Server, node: NodeId, readiness: Arc<watch::Sender<Readiness>>) {
     let channel = format!("/service/weft/canary/{node}");
     loop {
         match fly(&server, &channel, &readiness).await {
@@ -37,7 +38,7 @@ async fn fly(
     readiness: &watch::Sender<Readiness>,
 ) -> Result<std::convert::Infallible, String> {
     let failed = |error: LocalError| format!("cannot publish: {error}");
-    let client = server.local_client().await.map_err(failed)?;
+    let client = server.internal_client().await.map_err(failed)?;
     let mut subscription = client.subscribe(channel).await.map_err(failed)?;
     let mut round = tokio::time::interval(EVERY);
     round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -50,8 +51,10 @@ async fn fly(
         }
         tracing::trace!(elapsed = ?start.elapsed(), "canary");
         readiness.send_if_modified(|state| {
-            let changed = *state != Readiness::Ready;
-            *state = Readiness::Ready;
+            let changed = *state != Readiness::Ready && !server.sessions().stopping().is_cancelled();
+            if changed {
+                *state = Readiness::Ready;
+            }
             changed
         });
     }

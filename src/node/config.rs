@@ -14,6 +14,9 @@ use crate::{listen, server, session, transport};
 /// Logs are kept for three time-outs and this long (`docs/design.md`, "Retention").
 const OUTAGE_GRACE: Duration = Duration::from_secs(60);
 
+/// No duration makes sense beyond it, and sums of them must not overflow.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+
 /// Everything that a node can be told. Each field has a default; `weft check-config` prints the result.
 #[derive(Debug, Clone, PartialEq, Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -274,8 +277,13 @@ impl Config {
             ("limits.write_timeout", self.limits.write_timeout),
         ];
         for (key, duration) in durations {
-            if duration < Duration::from_millis(10) {
-                return wrong(key, "must be at least 10ms");
+            if duration < Duration::from_millis(10) || duration > MAX_DURATION {
+                return wrong(key, "must be between 10ms and 1day");
+            }
+        }
+        for (key, duration) in [("handshake_spread", self.handshake_spread), ("stop_timeout", self.stop_timeout)] {
+            if duration > MAX_DURATION {
+                return wrong(key, "must be at most 1day");
             }
         }
         let counts = [

@@ -1,6 +1,6 @@
 //! One request or frame: its messages in order, their replies, and the bytes that answer it.
 
-use super::connect::{HeldConnect, HttpAnswer, SocketConnect};
+use super::connect::{HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
 use super::subscribe::Change;
 use super::{RequestInfo, Server};
 use crate::bayeux::channel::Realm;
@@ -24,6 +24,8 @@ pub enum HttpOutcome {
     Reply(Reply),
     /// Not at all: close the connection.
     Hangup,
+    /// With status 503: the engine cannot say anything now.
+    Unavailable,
 }
 
 /// What a frame on a socket came to.
@@ -37,8 +39,8 @@ pub struct FrameOutcome {
     pub bound: Option<Held>,
     /// A connect that waits.
     pub held: Option<HeldConnect>,
-    /// Somebody else holds the session: close the socket.
-    pub stale: bool,
+    /// The socket has to be closed after the replies.
+    pub close: Option<SocketClose>,
 }
 
 /// Replies of one batch, encoded.
@@ -68,6 +70,7 @@ impl Server {
         let alone = messages.len() == 1;
         let mut array = Array::default();
         let mut receipts = Vec::new();
+        let mut connected = false;
         for message in connects_last(messages) {
             let Some(message) = self.incoming(message, request).await else { continue };
             if kind(&message) != Kind::Connect {
@@ -76,8 +79,17 @@ impl Server {
                 continue;
             }
             self.metrics().received(Kind::Connect);
-            let Some(answer) = self.connect_http(&message, request, alone).await else { return HttpOutcome::Hangup };
-            let HttpAnswer { reply, deliveries, receipt } = answer;
+            if std::mem::replace(&mut connected, true) {
+                self.encode_reply(&mut array, self.refuse_second_connect(&message), request).await;
+                continue;
+            }
+            let HttpAnswer { reply, deliveries, receipt } = match self.connect_http(&message, request, alone).await {
+                HttpConnect::Answer(answer) => answer,
+                HttpConnect::Hangup => return HttpOutcome::Hangup,
+                // The rest of the batch was done and is answered; the connect the client repeats by itself.
+                HttpConnect::Unavailable if !alone => continue,
+                HttpConnect::Unavailable => return HttpOutcome::Unavailable,
+            };
             receipts.extend(receipt);
             if request.dialect.events_come_first() {
                 self.encode_deliveries(&mut array, &deliveries, request).await;
@@ -100,6 +112,7 @@ impl Server {
         let alone = messages.len() == 1;
         let mut outcome = FrameOutcome { empty: messages.is_empty(), ..FrameOutcome::default() };
         let mut bound = bound;
+        let mut connected = false;
         for message in connects_last(messages) {
             let Some(message) = self.incoming(message, request).await else { continue };
             if kind(&message) != Kind::Connect {
@@ -108,6 +121,11 @@ impl Server {
                 continue;
             }
             self.metrics().received(Kind::Connect);
+            if std::mem::replace(&mut connected, true) {
+                let refusal = self.refuse_second_connect(&message);
+                outcome.replies.extend(self.encode(refusal, request).await);
+                continue;
+            }
             let holding = bound.as_ref().map(|(session, epoch)| (session, *epoch));
             match self.connect_socket(&message, request, alone, holding).await {
                 SocketConnect::Answer(reply) => outcome.replies.extend(self.encode(reply, request).await),
@@ -120,7 +138,7 @@ impl Server {
                     }
                 }
                 SocketConnect::Held(held) => outcome.held = Some(held),
-                SocketConnect::Stale => outcome.stale = true,
+                SocketConnect::Close(why) => outcome.close = Some(why),
             }
         }
         outcome
@@ -129,7 +147,9 @@ impl Server {
     /// Everything but a connect.
     pub(super) async fn handle(&self, message: Message, request: &RequestInfo) -> Message {
         let kind = kind(&message);
-        self.metrics().received(kind);
+        if !request.internal {
+            self.metrics().received(kind);
+        }
         match kind {
             Kind::Handshake => self.handshake(&message, request).await,
             Kind::Subscribe => self.change_subscriptions(&message, request, Change::Subscribe).await,

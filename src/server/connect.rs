@@ -1,5 +1,7 @@
 //! `/meta/connect`: holds a poll, binds a socket, or is the heartbeat of an event stream.
 
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::handshake::CONNECTION_TYPES;
@@ -9,7 +11,9 @@ use crate::bayeux::json;
 use crate::bayeux::{Advice, BayeuxError, Message, Reconnect};
 use crate::engine::{Delivery, Ended, Engine, EngineError, Epoch, Link, SessionId, Touch};
 use crate::session::{AttachOutcome, Held, PollOutcome, Receipt};
-use std::sync::Arc;
+
+/// Bytes of a message id that are remembered as they are.
+const MAX_CONNECT_ID: usize = 64;
 
 /// A connect on a socket that waits for its time-out.
 pub struct HeldConnect {
@@ -43,8 +47,27 @@ pub(super) enum SocketConnect {
     Bound(Held, Result<Message, HeldConnect>),
     /// The socket held the session already.
     Held(HeldConnect),
-    /// Somebody else holds the session: this socket is done.
+    /// This socket is done.
+    Close(SocketClose),
+}
+
+/// Why a socket has to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketClose {
+    /// Somebody else holds the session.
     Stale,
+    /// The engine cannot say anything now. Without a reply the client repeats its connect, and confirms nothing.
+    Unavailable,
+}
+
+/// What a connect over HTTP came to.
+pub(super) enum HttpConnect {
+    Answer(HttpAnswer),
+    /// Close the connection without an answer.
+    Hangup,
+    /// The engine cannot say anything now. A Bayeux reply would make the client move on to its next connect, and so
+    /// confirm what it has not got.
+    Unavailable,
 }
 
 /// A connect that passed the checks that need no engine.
@@ -58,17 +81,11 @@ struct Checked {
 }
 
 impl Server {
-    /// A connect that came as a request. `alone`: nothing else shares its request, so it may be held. `None`: close the
-    /// connection without an answer.
-    pub(super) async fn connect_http(
-        &self,
-        message: &Message,
-        request: &RequestInfo,
-        alone: bool,
-    ) -> Option<HttpAnswer> {
+    /// A connect that came as a request. `alone`: nothing else shares its request, so it may be held.
+    pub(super) async fn connect_http(&self, message: &Message, request: &RequestInfo, alone: bool) -> HttpConnect {
         let connect = match self.check_connect(message, request, alone) {
             Ok(connect) => connect,
-            Err(refused) => return Some((*refused).into()),
+            Err(refused) => return HttpConnect::Answer((*refused).into()),
         };
         let outcome =
             if connect.eventsource { self.heartbeat(&connect.session).await } else { self.poll(&connect, alone).await };
@@ -76,15 +93,18 @@ impl Server {
             Ok(PollOutcome::Deliver(deliveries, receipt)) => {
                 self.metrics().delivered.inc_by(deliveries.len() as u64);
                 let reply = self.accept_connect(message, false);
-                return Some(HttpAnswer { reply, deliveries, receipt: Some(receipt) });
+                return HttpConnect::Answer(HttpAnswer { reply, deliveries, receipt: Some(receipt) });
             }
             Ok(PollOutcome::Empty) => self.accept_connect(message, connect.eventsource),
             Ok(PollOutcome::Released) => self.release_connect(message.accept()),
             Ok(PollOutcome::Unknown) => self.unknown_session(message, request),
-            Ok(PollOutcome::Hangup) => return None,
-            Err(error) => self.connect_failed(message, &error),
+            Ok(PollOutcome::Hangup) => return HttpConnect::Hangup,
+            Err(error) => {
+                self.engine_failed("connect", &error);
+                return HttpConnect::Unavailable;
+            }
         };
-        Some(reply.into())
+        HttpConnect::Answer(reply.into())
     }
 
     async fn poll(&self, connect: &Checked, alone: bool) -> Result<PollOutcome, EngineError> {
@@ -133,9 +153,9 @@ impl Server {
                     Ok(reply) => SocketConnect::Answer(reply),
                     Err(held) => SocketConnect::Held(held),
                 },
-                Ok(Touch::Stale) => SocketConnect::Stale,
+                Ok(Touch::Stale) => SocketConnect::Close(SocketClose::Stale),
                 Ok(Touch::Unknown) => SocketConnect::Answer(self.unknown_session(message, request)),
-                Err(error) => SocketConnect::Answer(self.connect_failed(message, &error)),
+                Err(error) => self.socket_failed(&error),
             };
         }
         let link = Link::Socket { connect_id: connect.connect_id.as_deref(), retry: connect.retry && alone };
@@ -148,8 +168,19 @@ impl Server {
             Ok(AttachOutcome::Late | AttachOutcome::Closed) => {
                 SocketConnect::Answer(self.accept_connect(message, false))
             }
-            Err(error) => SocketConnect::Answer(self.connect_failed(message, &error)),
+            Err(error) => self.socket_failed(&error),
         }
+    }
+
+    fn socket_failed(&self, error: &EngineError) -> SocketConnect {
+        self.engine_failed("connect", error);
+        SocketConnect::Close(SocketClose::Unavailable)
+    }
+
+    /// A connect beside another one in the same request: it would confirm what the other's reply only carries.
+    pub(super) fn refuse_second_connect(&self, message: &Message) -> Message {
+        let error = BayeuxError::limit(400, "", "Only one connect in one request".to_owned());
+        Message { advice: Some(self.retry_advice().to_raw()), ..message.reject(&error) }
     }
 
     /// Answers a held connect: its time is over, or another connect took its place.
@@ -190,7 +221,7 @@ impl Server {
         let hold = if alone { requested.unwrap_or(Duration::MAX).min(self.settings().timeout) } else { Duration::ZERO };
         Ok(Checked {
             session,
-            connect_id: message.id.as_deref().filter(|id| json::truthy(id)).map(|id| id.get().to_owned()),
+            connect_id: message.id.as_deref().filter(|id| json::truthy(id)).map(|id| short_id(id.get())),
             hold,
             retry: request.dialect.zero_timeout_is_retry() && requested == Some(Duration::ZERO),
             eventsource: kind_name.as_deref() == Some("eventsource"),
@@ -225,12 +256,14 @@ impl Server {
         let client_id = message.client_id.as_deref().unwrap_or_default();
         self.refuse_connect(message, request.dialect.unknown_client(client_id).to_string(), request)
     }
+}
 
-    /// The engine cannot say anything now: the session may well live, so the client shall try again.
-    fn connect_failed(&self, message: &Message, error: &EngineError) -> Message {
-        let error = self.engine_error("connect", error);
-        let interval = 1000 + fastrand::u64(0..1000);
-        let advice = Advice { interval, ..self.retry_advice() };
-        Message { advice: Some(advice.to_raw()), ..message.reject(&error) }
+/// The id as the engine remembers it: several for each session, so a long one is replaced by its hash.
+fn short_id(id: &str) -> String {
+    if id.len() <= MAX_CONNECT_ID {
+        return id.to_owned();
     }
+    let mut hasher = std::hash::DefaultHasher::new();
+    id.hash(&mut hasher);
+    format!("#{:016x}", hasher.finish())
 }

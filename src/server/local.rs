@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{RequestInfo, Server};
 use crate::bayeux::{Channel, Message, Pattern, json};
-use crate::engine::{Delivery, Ended, Engine, Epoch, Link, Progress, SessionId};
+use crate::engine::{Delivery, Ended, Engine, Epoch, Link, SessionId};
 use crate::session::{AttachOutcome, End, Held, Step};
 
 /// Messages that may wait in one subscription.
@@ -36,6 +36,9 @@ pub enum LocalError {
     /// An extension dropped the message: there is no answer.
     #[error("dropped by an extension")]
     Dropped,
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
     /// The payload cannot be written as JSON.
     #[error("payload is not JSON: {0}")]
     Payload(String),
@@ -52,6 +55,13 @@ struct Shared {
     session: watch::Sender<SessionId>,
     subscriptions: Mutex<HashMap<u64, Entry>>,
     next: AtomicU64,
+    /// How often messages may have been missed, because the session was lost.
+    missed: AtomicU64,
+    /// Subscribing, cancelling and renewing happen one after the other: a cancel must not undo a later subscribe.
+    changing: tokio::sync::Mutex<()>,
+    /// Passes by the extensions, and is no event: the node's own.
+    internal: bool,
+    /// Fires when the client is dropped or the node stops.
     stop: CancellationToken,
 }
 
@@ -70,13 +80,16 @@ pub struct LocalSubscription {
 }
 
 impl LocalClient {
-    pub(super) async fn start(server: Server) -> Result<Self, LocalError> {
-        let session = handshake(&server).await?;
+    pub(super) async fn start(server: Server, internal: bool) -> Result<Self, LocalError> {
+        let session = handshake(&server, internal).await?;
         let shared = Arc::new(Shared {
             session: watch::Sender::new(session),
             subscriptions: Mutex::default(),
             next: AtomicU64::new(0),
-            stop: CancellationToken::new(),
+            missed: AtomicU64::new(0),
+            changing: tokio::sync::Mutex::new(()),
+            internal,
+            stop: server.sessions().stopping().child_token(),
         });
         server.sessions().tasks().spawn(drive(server.clone(), shared.clone()));
         Ok(Self { server, shared })
@@ -103,7 +116,7 @@ impl LocalClient {
     pub async fn publish_raw(&self, channel: &str, data: Box<RawValue>) -> Result<(), LocalError> {
         let client_id = Some(self.session().as_str().to_owned());
         let message = Message { channel: channel.to_owned(), client_id, data: Some(data), ..Message::default() };
-        ask(&self.server, message).await.map(|_| ())
+        ask(&self.server, message, self.shared.internal).await.map(|_| ())
     }
 
     /// Subscribes to a channel or pattern. What is published after the return is certain to come.
@@ -114,6 +127,10 @@ impl LocalClient {
         let parsed = Pattern::parse(pattern)
             .map_err(|_| LocalError::Refused(crate::bayeux::BayeuxError::invalid_channel(pattern).to_string()))?;
         let (sender, queue) = mpsc::channel(QUEUE);
+        let _changing = self.shared.changing.lock().await;
+        if self.shared.stop.is_cancelled() {
+            return Err(LocalError::Stopped);
+        }
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         self.shared.subscriptions.lock().insert(id, Entry { pattern: parsed, queue: sender });
         let subscription = LocalSubscription { id, shared: self.shared.clone(), server: self.server.clone(), queue };
@@ -137,11 +154,18 @@ impl LocalSubscription {
         Some((delivery.channel.clone(), message))
     }
 
+    /// How often the client's session was lost so far, so that messages may be missing (the log no longer held what it
+    /// had not read, or the engine lost its data). Its subscriptions go on by themselves.
+    pub fn missed(&self) -> u64 {
+        self.shared.missed.load(Ordering::Relaxed)
+    }
+
     /// Ends the subscription; unsubscribes unless the client has another one to the same pattern.
     ///
     /// # Errors
     /// [`LocalError`] when the engine fails.
     pub async fn cancel(self) -> Result<(), LocalError> {
+        let _changing = self.shared.changing.lock().await;
         let Some(entry) = self.shared.subscriptions.lock().remove(&self.id) else { return Ok(()) };
         let shared = self.shared.subscriptions.lock().values().any(|other| other.pattern == entry.pattern);
         if shared {
@@ -158,9 +182,10 @@ impl Drop for LocalSubscription {
 }
 
 /// Sends a message through extensions and server, as a client's would go.
-async fn ask(server: &Server, message: Message) -> Result<Message, LocalError> {
-    let request = RequestInfo::in_process();
-    let message = server.incoming(message, &request).await.ok_or(LocalError::Dropped)?;
+async fn ask(server: &Server, message: Message, internal: bool) -> Result<Message, LocalError> {
+    let request = RequestInfo { internal, ..RequestInfo::in_process() };
+    let message =
+        if internal { message } else { server.incoming(message, &request).await.ok_or(LocalError::Dropped)? };
     let reply = server.handle(message, &request).await;
     match reply.successful {
         Some(true) => Ok(reply),
@@ -168,14 +193,14 @@ async fn ask(server: &Server, message: Message) -> Result<Message, LocalError> {
     }
 }
 
-async fn handshake(server: &Server) -> Result<SessionId, LocalError> {
+async fn handshake(server: &Server, internal: bool) -> Result<SessionId, LocalError> {
     let message = Message {
         channel: "/meta/handshake".to_owned(),
         version: Some(json::quote("1.0")),
         supported_connection_types: Some(json::quote("in-process")).map(|kind| wrap(&kind)),
         ..Message::default()
     };
-    let reply = ask(server, message).await?;
+    let reply = ask(server, message, internal).await?;
     Ok(SessionId::from(reply.client_id.unwrap_or_default().as_str()))
 }
 
@@ -192,11 +217,21 @@ async fn change(server: &Server, shared: &Shared, channel: &str, pattern: &str) 
         subscription: Some(json::quote(pattern)),
         ..Message::default()
     };
-    ask(server, message).await.map(|_| ())
+    ask(server, message, shared.internal).await.map(|_| ())
 }
 
-/// Keeps the session attached and alive, and hands out what comes.
+/// Keeps the session attached and alive, and hands out what comes, until the client is dropped or the node stops.
 async fn drive(server: Server, shared: Arc<Shared>) {
+    keep_attached(&server, &shared).await;
+    let session = shared.session.borrow().clone();
+    if let Err(error) = server.sessions().store().end(&session, Ended::Disconnected).await {
+        tracing::debug!(%error, "in-process client could not disconnect");
+    }
+    // The senders go: subscriptions end once they have read what waits.
+    shared.subscriptions.lock().clear();
+}
+
+async fn keep_attached(server: &Server, shared: &Arc<Shared>) {
     while !shared.stop.is_cancelled() {
         let session = shared.session.borrow().clone();
         let again = match server.sessions().attach(&session, Link::Local).await {
@@ -204,11 +239,11 @@ async fn drive(server: Server, shared: Arc<Shared>) {
                 let (session, epoch) = (held.session().clone(), held.epoch());
                 // Beside each other: a subscription that does not read must not let the session expire.
                 tokio::select! {
-                    again = serve(&server, &shared, held) => again,
-                    () = stay_alive(&server, &session, epoch) => false,
+                    again = serve(server, shared, held) => again,
+                    () = stay_alive(server, &session, epoch) => false,
                 }
             }
-            Ok(AttachOutcome::Unknown) => renew(&server, &shared).await,
+            Ok(AttachOutcome::Unknown) => renew(server, shared).await,
             Ok(AttachOutcome::Late | AttachOutcome::Closed) => false,
             Err(error) => {
                 tracing::warn!(%error, "in-process client cannot attach; trying again");
@@ -241,16 +276,7 @@ async fn serve(server: &Server, shared: &Shared, held: Held) -> bool {
     loop {
         let step = tokio::select! {
             step = held.next() => step,
-            () = shared.stop.cancelled() => {
-                let session = held.session().clone();
-                if let Err(error) = held.detach(Progress::Confirmed).await {
-                    tracing::debug!(%error, "in-process client could not detach");
-                }
-                if let Err(error) = server.sessions().store().end(&session, Ended::Disconnected).await {
-                    tracing::debug!(%error, "in-process client could not disconnect");
-                }
-                return false;
-            }
+            () = shared.stop.cancelled() => return false,
         };
         match step {
             Step::Ready => {
@@ -265,10 +291,7 @@ async fn serve(server: &Server, shared: &Shared, held: Held) -> bool {
                     return false;
                 }
             }
-            Step::Ended(End::Stopping) => {
-                shared.stop.cancel();
-                return false;
-            }
+            Step::Ended(End::Stopping) => return false,
             Step::Ended(End::Session(_)) => return renew(server, shared).await,
             Step::Ended(End::Stale | End::Superseded { .. }) => return true,
         }
@@ -290,7 +313,9 @@ async fn hand_out(shared: &Shared, delivery: &Arc<Delivery>) {
 
 /// The session is no more: makes a new one with the same subscriptions.
 async fn renew(server: &Server, shared: &Shared) -> bool {
-    let session = match handshake(server).await {
+    shared.missed.fetch_add(1, Ordering::Relaxed);
+    let _changing = shared.changing.lock().await;
+    let session = match handshake(server, shared.internal).await {
         Ok(session) => session,
         Err(error) => {
             tracing::warn!(%error, "in-process client cannot make a new session; trying again");
@@ -301,7 +326,11 @@ async fn renew(server: &Server, shared: &Shared) -> bool {
     let patterns: Vec<_> = shared.subscriptions.lock().values().map(|entry| entry.pattern.clone()).collect();
     for pattern in patterns {
         if let Err(error) = change(server, shared, "/meta/subscribe", pattern.as_str()).await {
-            tracing::warn!(%error, %pattern, "in-process client cannot subscribe again");
+            tracing::warn!(%error, %pattern, "in-process client cannot subscribe again; starting over");
+            let session = shared.session.borrow().clone();
+            // Whatever comes of it: an unknown session is renewed, and this one expires by itself.
+            let _ = server.sessions().store().end(&session, Ended::Disconnected).await;
+            return false;
         }
     }
     true

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::{RequestInfo, Server, ServerEvent, session_of};
 use crate::bayeux::{BayeuxError, Channel, Message};
-use crate::engine::{Engine, Publication, Touch};
+use crate::engine::{Engine, Publication};
 
 impl Server {
     /// Stores the message; gives its reply.
@@ -32,19 +32,20 @@ impl Server {
         if request.dialect.publish_needs_session() && !request.is_local() {
             self.expect_publisher(&message, request).await.map_err(|error| error.to_string())?;
         }
-        self.store_message(channel, message).await.map_err(|error| error.to_string())
+        self.store_message(channel, message, request).await.map_err(|error| error.to_string())
     }
 
     async fn expect_publisher(&self, message: &Message, request: &RequestInfo) -> Result<(), BayeuxError> {
         let Some(session) = session_of(message) else { return Err(request.dialect.missing_client()) };
-        match self.sessions().store().touch(&session, None).await {
-            Ok(Touch::Alive | Touch::Stale) => Ok(()),
-            Ok(Touch::Unknown) => Err(request.dialect.unknown_client(session.as_str())),
-            Err(error) => Err(self.engine_error("touch", &error)),
-        }
+        self.expect_session(&session, request).await
     }
 
-    async fn store_message(&self, channel: Channel, message: Message) -> Result<(), BayeuxError> {
+    async fn store_message(
+        &self,
+        channel: Channel,
+        message: Message,
+        request: &RequestInfo,
+    ) -> Result<(), BayeuxError> {
         let session = session_of(&message);
         let delivery = message.into_delivery();
         let mut array =
@@ -55,6 +56,9 @@ impl Server {
         let publication = Publication { channel: channel.clone(), array: array.into() };
         if let Err(error) = self.sessions().store().publish(publication).await {
             return Err(self.engine_error("publish", &error));
+        }
+        if request.internal {
+            return Ok(());
         }
         self.metrics().published.inc();
         self.0.events.emit(|| {

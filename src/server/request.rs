@@ -45,12 +45,20 @@ pub struct RequestInfo {
     pub headers: HeaderMap,
     /// Who sent it; `None` for clients inside this process.
     pub peer: Option<SocketAddr>,
+    /// The node's own (its canary): neither counted nor reported.
+    pub(crate) internal: bool,
 }
 
 impl RequestInfo {
     /// A client inside this process.
     pub fn in_process() -> Self {
-        Self { transport: Transport::InProcess, dialect: Dialect::Faye, headers: HeaderMap::new(), peer: None }
+        Self {
+            transport: Transport::InProcess,
+            dialect: Dialect::Faye,
+            headers: HeaderMap::new(),
+            peer: None,
+            internal: false,
+        }
     }
 
     /// Whether the sender is trusted with `/meta` and `/service` subscriptions.

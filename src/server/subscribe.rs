@@ -8,7 +8,7 @@ use super::{RequestInfo, Server, ServerEvent, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Engine, SessionId, Subscribe, Touch, Unsubscribe};
+use crate::engine::{Engine, SessionId, Subscribe, Unsubscribe};
 use crate::metrics::Limit;
 
 /// Which of the two.
@@ -54,6 +54,11 @@ impl Server {
     ) -> Result<(), BayeuxError> {
         let mut known_to_exist = false;
         let channels = json::elements(wanted).unwrap_or_else(|| vec![wanted]);
+        let max = self.settings().max_subscriptions;
+        if channels.len() > max {
+            self.metrics().limit(Limit::Subscriptions);
+            return Err(BayeuxError::limit(403, "", format!("Too many subscriptions: the limit is {max}")));
+        }
         for channel in &channels {
             let checked = self.subscribable(channel, request);
             // Without an effect so far, nobody has said yet that the session exists; a client that does not exist is
@@ -84,14 +89,6 @@ impl Server {
             Realm::Broadcast => Ok(Some(pattern)),
             Realm::Service if request.dialect.ignores_service_subscriptions() => Ok(None),
             Realm::Service | Realm::Meta => Err(BayeuxError::forbidden_channel(name)),
-        }
-    }
-
-    async fn expect_session(&self, session: &SessionId, request: &RequestInfo) -> Result<(), BayeuxError> {
-        match self.sessions().store().touch(session, None).await {
-            Ok(Touch::Alive | Touch::Stale) => Ok(()),
-            Ok(Touch::Unknown) => Err(request.dialect.unknown_client(session.as_str())),
-            Err(error) => Err(self.engine_error("touch", &error)),
         }
     }
 

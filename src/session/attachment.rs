@@ -86,6 +86,7 @@ struct State {
     generation: u32,
     /// From the feed, while joining.
     held: Vec<Arc<Delivery>>,
+    held_bytes: usize,
     /// More came from the feed while joining than may be kept: read on from the log.
     overflowed: bool,
     outbox: VecDeque<Arc<Delivery>>,
@@ -123,6 +124,7 @@ impl Attachment {
             resync: false,
             generation: 0,
             held: Vec::new(),
+            held_bytes: 0,
             overflowed: false,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
@@ -300,6 +302,7 @@ impl Attachment {
         state.mode = Mode::Joining;
         state.due = false;
         state.held = Vec::new();
+        state.held_bytes = 0;
         state.overflowed = false;
         Some(Ticket { generation: state.generation, resync: state.resync, behind })
     }
@@ -377,6 +380,7 @@ impl State {
         self.outbox.clear();
         self.outbox_bytes = 0;
         self.held.clear();
+        self.held_bytes = 0;
     }
 
     /// Puts a message into the outbox if it is due and there is room; without room the session falls behind.
@@ -417,12 +421,17 @@ impl Receiver for Attachment {
                     self.changed.notify_one();
                 }
             }
-            Mode::Joining if state.held.len() >= self.limits.outbox_messages => {
+            Mode::Joining
+                if state.held.len() >= self.limits.outbox_messages || state.held_bytes > self.limits.outbox_bytes =>
+            {
                 state.held = Vec::new();
                 state.overflowed = true;
             }
             Mode::Joining if state.overflowed => {}
-            Mode::Joining => state.held.push(delivery.clone()),
+            Mode::Joining => {
+                state.held_bytes += delivery.array.len();
+                state.held.push(delivery.clone());
+            }
             Mode::Behind => {}
         }
     }

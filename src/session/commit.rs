@@ -74,6 +74,14 @@ impl Sessions {
         }
     }
 
+    /// What the session's attachment on this node has confirmed is not due again on the next one: written before the
+    /// session is attached anew.
+    pub(super) async fn commit_before_attach(&self, session: &SessionId) -> Result<(), EngineError> {
+        let Some(dirty) = self.committer().0.lock().remove(session) else { return Ok(()) };
+        let item = dirty.attachment.progress(dirty.progress);
+        self.store().commit(std::slice::from_ref(&item)).await.map(|_| ())
+    }
+
     fn settle(&self, dirty: Dirty, outcome: CommitOutcome) {
         match outcome {
             CommitOutcome::Committed => {}

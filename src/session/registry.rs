@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attachment::{Attachment, End, Limits};
 use super::commit::Committer;
 use super::held::Held;
 use crate::engine::{
-    Attach, AttachRequest, Control, ControlKind, Engine, EngineError, Epoch, Link, Read, ReadRequest, SessionId, Store,
-    Subscriptions, Version,
+    Attach, AttachRequest, Control, ControlKind, EndedSession, Engine, EngineError, Epoch, Link, Read, ReadRequest,
+    SessionId, Store, Subscriptions, Version,
 };
 use crate::hub::{ControlSink, Hub, Receiver};
 use crate::metrics::{Limit, Metrics};
@@ -35,6 +36,10 @@ struct Inner {
     metrics: Arc<Metrics>,
     committer: Committer,
     registry: Mutex<Registry>,
+    /// To be reported by the next round of housekeeping; each was a session that this node held.
+    ended_by_gap: Mutex<Vec<EndedSession>>,
+    /// Fires when the node stops.
+    stopping: CancellationToken,
     /// Small engine calls that outlive the request that caused them. The node waits for them when it stops.
     tasks: TaskTracker,
 }
@@ -79,8 +84,9 @@ pub enum AttachOutcome {
 impl Sessions {
     /// The sessions of a node, none yet.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, limits: Limits, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
-        let (committer, registry) = (Committer::default(), Mutex::default());
-        Self(Arc::new(Inner { store, hub, limits, metrics, committer, registry, tasks }))
+        let (committer, registry, ended_by_gap) = (Committer::default(), Mutex::default(), Mutex::default());
+        let stopping = CancellationToken::new();
+        Self(Arc::new(Inner { store, hub, limits, metrics, committer, registry, ended_by_gap, stopping, tasks }))
     }
 
     /// Runs an engine call that nobody waits for; its deadline is the store's.
@@ -106,6 +112,16 @@ impl Sessions {
         &self.0.committer
     }
 
+    /// Fires when the node stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.0.stopping
+    }
+
+    /// The sessions that ended since the last call because the logs no longer held what they missed.
+    pub fn take_ended_by_gap(&self) -> Vec<EndedSession> {
+        std::mem::take(&mut *self.0.ended_by_gap.lock())
+    }
+
     /// Tasks that belong to the node: it waits for them when it stops.
     pub fn tasks(&self) -> &TaskTracker {
         &self.0.tasks
@@ -122,6 +138,7 @@ impl Sessions {
     /// Those of the engine; the session may be attached then, and the next attach sorts it out.
     pub async fn attach(&self, session: &SessionId, link: Link<'_>) -> Result<AttachOutcome, EngineError> {
         let attaching = Attaching::begin(self, session);
+        self.commit_before_attach(session).await?;
         let attached = match self.0.store.attach(AttachRequest { session, link }).await? {
             Attach::Attached(attached) => attached,
             Attach::Late => return Ok(AttachOutcome::Late),
@@ -203,8 +220,8 @@ impl Sessions {
                     }
                 }
                 Read::Outdated => attachment.hold(true),
-                Read::Gap => {
-                    metrics.gaps.inc();
+                Read::Gap(ended) => {
+                    self.0.ended_by_gap.lock().push(ended);
                     attachment.end(End::Session(crate::engine::Ended::Gap));
                 }
                 Read::Stale => attachment.end(End::Stale),
@@ -218,6 +235,7 @@ impl Sessions {
 
     /// Ends all attachments: the node stops. Later attaches end at once.
     pub fn stop(&self) {
+        self.0.stopping.cancel();
         let mut registry = self.0.registry.lock();
         registry.stopping = true;
         for slot in registry.slots.values() {

@@ -54,6 +54,7 @@ impl Web {
             dialect: mount.dialect(),
             headers: request_headers,
             peer: Some(arrival.peer),
+            internal: false,
         };
         self.0.tasks.spawn(Stream { web: self.clone(), held, request, sender }.run());
         let chunks = futures_util::stream::poll_fn(move |context| {
@@ -93,7 +94,7 @@ impl Stream {
     /// Until the session or the connection ends.
     async fn pump(&self) {
         let opening = format!("retry: 5000\r\nid: {}\r\n\r\n", event_id(self.held.epoch(), &self.held.sent()));
-        if !self.write(opening.into()).await {
+        if !self.write(opening.into(), &self.held.sent()).await {
             return;
         }
         let ping = self.web.settings().eventsource_ping;
@@ -103,7 +104,7 @@ impl Stream {
                 step = self.held.next() => step,
                 () = self.sender.closed() => return,
                 () = tokio::time::sleep_until(ping_at) => {
-                    if !self.write(Bytes::from_static(b":\r\n\r\n")).await {
+                    if !self.write(Bytes::from_static(b":\r\n\r\n"), &self.held.sent()).await {
                         return;
                     }
                     ping_at = Instant::now() + ping;
@@ -113,8 +114,9 @@ impl Stream {
             match step {
                 Step::Ended(_) => return,
                 Step::Ready => {
+                    let before = self.held.sent();
                     let chunk = self.events().await;
-                    if !chunk.is_empty() && !self.write(chunk.into()).await {
+                    if !chunk.is_empty() && !self.write(chunk.into(), &before).await {
                         return;
                     }
                     ping_at = Instant::now() + ping;
@@ -155,17 +157,16 @@ impl Stream {
         chunk
     }
 
-    /// Hands a chunk to the connection; false when it is gone or takes nothing for too long. All that was written
-    /// before has then been taken, which is what the next heartbeat may count on.
-    async fn write(&self, chunk: Bytes) -> bool {
-        let before = self.held.sent();
+    /// Hands a chunk to the connection; false when it is gone or takes nothing for too long. When it takes the chunk,
+    /// everything up to `before` was written, which is what a heartbeat may count on.
+    async fn write(&self, chunk: Bytes, before: &Cursor) -> bool {
         let patience = self.web.settings().write_timeout;
         if !matches!(tokio::time::timeout(patience, self.sender.send(chunk)).await, Ok(Ok(()))) {
             return false;
         }
         match tokio::time::timeout(patience, self.sender.reserve()).await {
             Ok(Ok(_)) => {
-                self.held.flushed(&before);
+                self.held.flushed(before);
                 true
             }
             _ => false,

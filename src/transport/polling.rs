@@ -47,7 +47,8 @@ impl Web {
             Err(error) => return self.unparsable(&error),
         };
         let headers = if self.server().has_extensions() { headers.clone() } else { HeaderMap::new() };
-        let request = RequestInfo { transport, dialect: mount.dialect(), headers, peer: Some(arrival.peer) };
+        let request =
+            RequestInfo { transport, dialect: mount.dialect(), headers, peer: Some(arrival.peer), internal: false };
         match self.server().handle_request(&request, messages).await {
             HttpOutcome::Reply(answer) => {
                 let mut response = wire.response(answer.body);
@@ -57,6 +58,7 @@ impl Web {
                 response
             }
             HttpOutcome::Hangup => reply::hangup(),
+            HttpOutcome::Unavailable => reply::plain(StatusCode::SERVICE_UNAVAILABLE, "Storage unavailable, try again"),
         }
     }
 

@@ -59,6 +59,7 @@ impl Web {
             dialect: mount.dialect(),
             headers: kept,
             peer: Some(arrival.peer),
+            internal: false,
         };
         let web = self.clone();
         self.0.tasks.spawn(async move {

@@ -12,6 +12,9 @@ use super::{Announcer, MemoryLimits};
 use crate::bayeux::Pattern;
 use crate::engine::*;
 
+/// Sweeps further apart than this mean that the process stood still.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+
 /// The engine's only partition.
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -29,6 +32,11 @@ pub(super) struct Partition {
     aging: BTreeSet<(u64, Pattern)>,
     /// Bytes of payload in all logs.
     bytes: usize,
+    /// When the last sweep was.
+    swept: Option<Instant>,
+    /// No session expires before.
+    spared_until: Option<Instant>,
+    longest_lifetime: Duration,
 }
 
 impl Partition {
@@ -44,6 +52,9 @@ impl Partition {
             logs: HashMap::new(),
             aging: BTreeSet::new(),
             bytes: 0,
+            swept: None,
+            spared_until: None,
+            longest_lifetime: Duration::ZERO,
         }
     }
 
@@ -65,6 +76,7 @@ impl Partition {
         if self.sessions.len() >= max {
             return Create::TooMany;
         }
+        self.longest_lifetime = self.longest_lifetime.max(lifetime);
         let session = Session::new(lifetime, self.tick());
         self.deadlines.insert((session.deadline, id.clone()));
         self.sessions.insert(id.clone(), session);
@@ -114,8 +126,18 @@ impl Partition {
         if overdue { self.end(id, Ended::Expired, announcer) } else { None }
     }
 
-    pub(super) fn overdue(&self, limit: usize) -> Vec<SessionId> {
+    /// Sessions to be ended. After a pause of the sweeper (the process stood still) they get one time-out to come back:
+    /// they could not be heard of either.
+    pub(super) fn overdue(&mut self, limit: usize) -> Vec<SessionId> {
         let now = Instant::now();
+        let paused = self.swept.replace(now).is_some_and(|last| now - last > SWEEP_PAUSE);
+        if paused {
+            let timeout = self.longest_lifetime / 2;
+            self.spared_until = Some(now + timeout.mul_f64(1.0 + fastrand::f64() / 10.0));
+        }
+        if self.spared_until.is_some_and(|until| now < until) {
+            return Vec::new();
+        }
         self.deadlines
             .iter()
             .take_while(|(deadline, _)| *deadline <= now)
@@ -335,10 +357,7 @@ impl Partition {
         }
         match self.snapshot(request) {
             Some(snapshot) => Read::Snapshot(snapshot),
-            None => {
-                self.end(request.session, Ended::Gap, announcer);
-                Read::Gap
-            }
+            None => self.end(request.session, Ended::Gap, announcer).map_or(Read::Unknown, Read::Gap),
         }
     }
 

@@ -16,6 +16,10 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// Complete writes after which a repeated reply counts as received: the client has a constant id.
 const WRITES_THAT_CONFIRM: u8 = 3;
 
+/// Streams that take a session from each other this often within [`FIGHT_WINDOW`] are two tabs, not one that reconnects.
+const FIGHT: u32 = 3;
+const FIGHT_WINDOW: Duration = Duration::from_secs(10);
+
 /// A session's durable state.
 pub(super) struct Session {
     pub(super) lifetime: Duration,
@@ -39,6 +43,10 @@ pub(super) struct Session {
     /// The last connect was taken for a late copy; the next one is not.
     late_before: bool,
     attached_before: bool,
+    /// Streams that took the session from a stream: since when, and how many.
+    streams: Option<(Instant, u32)>,
+    /// Heartbeats that come sooner confirm nothing: what was written must have had time to arrive, or to fail visibly.
+    heartbeat_after: Option<Instant>,
     /// Written to an event stream since the last heartbeat.
     flushed: Option<Position>,
     /// Written before the last heartbeat: the next one confirms it.
@@ -79,6 +87,8 @@ impl Session {
             concluded: false,
             late_before: false,
             attached_before: false,
+            streams: None,
+            heartbeat_after: None,
             flushed: None,
             flushed_before: None,
         }
@@ -121,7 +131,11 @@ impl Session {
             return Settled::Deliver { start: self.cursor, ceiling: None };
         }
         let ceiling = self.pending.as_mut().map(|pending| {
-            pending.connect_id = connect_id.map(Into::into);
+            if pending.connect_id.as_deref() != connect_id {
+                // A client that changes its ids has no constant one.
+                pending.writes = 0;
+                pending.connect_id = connect_id.map(Into::into);
+            }
             pending.upto
         });
         Settled::Deliver { start: self.cursor, ceiling }
@@ -130,13 +144,23 @@ impl Session {
     /// Opening a stream confirms nothing; it starts after what a poll's reply may just be carrying.
     fn settle_stream(&mut self, last_event: Option<&LastEvent>, clock: Position) -> Settled {
         if let Some(last) = last_event {
-            if self.stream && self.node.is_some() && last.epoch < self.epoch {
+            // A browser whose last answer was lost comes with an old epoch too: only where streams fight over the
+            // session, the loser stays closed.
+            let fought_over =
+                self.streams.is_some_and(|(since, count)| since.elapsed() < FIGHT_WINDOW && count >= FIGHT);
+            if fought_over && last.epoch < self.epoch {
                 return Settled::Closed;
             }
-            self.cursor = self.cursor.max(last.cursor.get(PartitionId::default()).min(clock));
         }
-        let start = self.pending.as_ref().map_or(self.cursor, |pending| pending.upto.max(self.cursor));
-        Settled::Deliver { start, ceiling: None }
+        let last = last_event.map(|last| last.cursor.get(PartitionId::default()).min(clock)).unwrap_or_default();
+        match &self.pending {
+            // What a poll's reply carries lies below the events of the stream, and may not have arrived.
+            Some(pending) => Settled::Deliver { start: pending.upto.max(self.cursor).max(last), ceiling: None },
+            None => {
+                self.cursor = self.cursor.max(last);
+                Settled::Deliver { start: self.cursor, ceiling: None }
+            }
+        }
     }
 
     /// Whether a connect asks again for what the last reply carried.
@@ -177,7 +201,14 @@ impl Session {
     pub(super) fn take_over(&mut self, node: &NodeId, link: &Link<'_>) -> (bool, Option<NodeId>) {
         let first = !std::mem::replace(&mut self.attached_before, true);
         self.epoch.0 += 1;
-        self.stream = matches!(link, Link::Stream { .. });
+        let stream = matches!(link, Link::Stream { .. });
+        if stream && self.stream && self.node.is_some() {
+            let (since, count) = self.streams.unwrap_or((Instant::now(), 0));
+            let fresh = since.elapsed() < FIGHT_WINDOW;
+            self.streams = Some(if fresh { (since, count + 1) } else { (Instant::now(), 1) });
+        }
+        self.stream = stream;
+        self.heartbeat_after = None;
         self.flushed = None;
         self.flushed_before = None;
         (first, self.node.replace(node.clone()))
@@ -230,6 +261,12 @@ impl Session {
 
     /// A stream's heartbeat: what was written one heartbeat ago has had time to arrive, or to fail visibly.
     pub(super) fn heartbeat(&mut self) {
+        let now = Instant::now();
+        if !self.stream || self.node.is_none() || self.heartbeat_after.is_some_and(|due| now < due) {
+            return;
+        }
+        // A quarter of the lifetime is half a time-out.
+        self.heartbeat_after = Some(now + self.lifetime / 4);
         if let Some(upto) = self.flushed_before {
             self.confirm(upto);
         }

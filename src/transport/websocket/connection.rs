@@ -15,7 +15,7 @@ use crate::bayeux::BayeuxError;
 use crate::bayeux::message::{self, Message, ParseError};
 use crate::engine::{Cursor, EngineError, Progress};
 use crate::metrics::Limit;
-use crate::server::{FrameOutcome, HeldConnect, RequestInfo};
+use crate::server::{FrameOutcome, HeldConnect, RequestInfo, SocketClose};
 use crate::session::{End, Held, Step};
 use crate::transport::Web;
 use crate::transport::polling::sentence;
@@ -26,6 +26,8 @@ const TAKE: usize = 64 * 1024;
 const CONFIRM_AFTER: Duration = Duration::from_millis(250);
 /// Pings that confirm are at least so far apart.
 const CONFIRM_EVERY: Duration = Duration::from_secs(1);
+/// How long a frame under way may take when the connection ends.
+const FINISH_PATIENCE: Duration = Duration::from_secs(6);
 /// Pause after an engine call failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -48,6 +50,8 @@ struct Connection {
     pings: Pings,
     /// When the peer was last heard of.
     heard: Instant,
+    /// When it last sent a frame of its own accord.
+    spoke: Instant,
     /// Since when the kernel has not taken what is queued.
     stuck_since: Option<Instant>,
 }
@@ -89,6 +93,7 @@ pub(super) async fn run(web: Web, request: RequestInfo, stream: Stream) {
         refresh_after: now,
         pings: Pings { count: 0, sent_at: now, due: now + web.settings().websocket_ping, open: None, uncovered: false },
         heard: now,
+        spoke: now,
         stuck_since: None,
         web,
     });
@@ -101,7 +106,7 @@ impl Connection {
         let stop = self.web.0.stop.clone();
         loop {
             let deadline = self.deadline();
-            let read = self.processing.is_none();
+            let read = self.processing.is_none() && !self.wire.is_full();
             let deliver =
                 !self.wire.is_unflushed() && self.refreshing.is_none() && self.refresh_after <= Instant::now();
             let step = tokio::select! {
@@ -126,7 +131,7 @@ impl Connection {
             deadline = deadline.min(*at);
         }
         if self.held.is_none() {
-            deadline = deadline.min(self.heard + settings.idle_timeout);
+            deadline = deadline.min(self.spoke + settings.idle_timeout);
         }
         if let Some(since) = self.stuck_since {
             deadline = deadline.min(since + settings.write_timeout);
@@ -142,7 +147,10 @@ impl Connection {
             self.heard = Instant::now();
         }
         match event {
-            Event::Payload(payload) => self.on_payload(&payload)?,
+            Event::Payload(payload) => {
+                self.spoke = self.heard;
+                self.on_payload(&payload)?;
+            }
             Event::Pong(token) => self.on_pong(&token),
             Event::Alive => {}
             Event::Flushed => self.stuck_since = None,
@@ -210,7 +218,11 @@ impl Connection {
         } else if !outcome.replies.is_empty() {
             self.queue(array(&outcome.replies))?;
         }
-        if outcome.stale { Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")) } else { Ok(()) }
+        match outcome.close {
+            Some(SocketClose::Stale) => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
+            Some(SocketClose::Unavailable) => Err(Finish::Close(CloseCode::Error, "storage unavailable")),
+            None => Ok(()),
+        }
     }
 
     async fn on_step(&mut self, step: Step) -> Result<(), Finish> {
@@ -306,7 +318,7 @@ impl Connection {
             self.web.server().metrics().limit(Limit::WriteTime);
             return Err(Finish::Gone);
         }
-        if self.held.is_none() && now >= self.heard + settings.idle_timeout {
+        if self.held.is_none() && now >= self.spoke + settings.idle_timeout {
             self.web.server().metrics().limit(Limit::Idle);
             return Err(Finish::Close(CloseCode::Normal, "idle"));
         }
@@ -315,7 +327,8 @@ impl Connection {
         }
         if now >= self.pings.due {
             let silent = now >= self.heard + self.web.settings().websocket_pong;
-            if self.pings.open.is_some() && silent {
+            // A ping that is still queued cannot be answered; how long it may be is another rule's business.
+            if self.pings.open.is_some() && silent && !self.wire.is_unflushed() {
                 self.web.server().metrics().limit(Limit::Idle);
                 return Err(Finish::Gone);
             }
@@ -375,24 +388,30 @@ impl Connection {
     }
 
     async fn finish(mut self: Box<Self>, finish: Finish) {
-        let close = match finish {
-            Finish::Gone => None,
+        match finish {
+            Finish::Gone => {}
             Finish::Closing => {
                 self.release().await;
-                return self.wire.closed_by_peer().await;
+                self.wire.closed_by_peer().await;
             }
             Finish::Close(code, reason) => {
-                // A connect that waits is answered before a stop, so that the client need not guess.
+                // What is under way and what waits is answered first, so that the client need not guess.
+                if let Some(processing) = self.processing.take()
+                    && let Ok(outcome) = tokio::time::timeout(FINISH_PATIENCE, processing).await
+                {
+                    let _ = self.on_outcome(outcome).await;
+                }
                 if let Some((connect, _)) = self.connect.take() {
                     let _ = self.answer(connect).await;
                 }
-                Some((code, reason))
+                if self.wire.close(code, reason).await
+                    && let Some(held) = &self.held
+                {
+                    held.confirm(&held.sent());
+                }
             }
-        };
-        self.release().await;
-        if let Some((code, reason)) = close {
-            self.wire.close(code, reason).await;
         }
+        self.release().await;
     }
 }
 

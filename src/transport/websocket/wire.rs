@@ -23,6 +23,8 @@ use super::Stream;
 const READ_BUFFER: usize = 1024;
 /// Framed bytes that are collected before a write is tried even without a flush.
 const WRITE_BUFFER: usize = 64 * 1024;
+/// Replies may pile up to about here before the peer is not read from any more.
+const MAX_QUEUED: usize = 1 << 20;
 /// How long the peer may take to answer a close frame.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -55,13 +57,16 @@ pub(super) struct Wire {
     socket: WebSocketStream<TcpStream>,
     /// Frames are queued that the kernel does not have yet.
     unflushed: bool,
+    /// Bytes queued since the kernel had everything.
+    queued: usize,
     /// See [`Stream::place`].
     _place: Box<dyn Send + Sync>,
 }
 
 impl Wire {
     pub(super) async fn new(stream: Stream, max_message: usize) -> Self {
-        // Our own discipline bounds the write buffer: nothing is taken from an outbox before the last batch is out.
+        // Our own discipline bounds the write buffer: nothing is taken from an outbox before the last batch is out, and
+        // nothing is read from a peer to which too much is queued.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
@@ -74,7 +79,7 @@ impl Wire {
         } else {
             WebSocketStream::from_partially_read(tcp, first_bytes.to_vec(), Role::Server, Some(config)).await
         };
-        Self { socket, unflushed: false, _place: place }
+        Self { socket, unflushed: false, queued: 0, _place: place }
     }
 
     /// Whether the kernel lacks something that was queued.
@@ -82,10 +87,16 @@ impl Wire {
         self.unflushed
     }
 
+    /// Whether so much is queued that the peer has to read before it is read from.
+    pub(super) fn is_full(&self) -> bool {
+        self.queued > MAX_QUEUED
+    }
+
     /// Queues a text frame with this JSON.
     pub(super) fn queue(&mut self, json: Bytes) -> Result<(), Gone> {
         // What we encode is UTF-8; if it were not, the peer could not read it anyway.
         let text = Utf8Bytes::try_from(json).map_err(|_| Gone::Violation(CloseCode::Error, "not UTF-8"))?;
+        self.queued += text.len();
         self.start(Message::Text(text))
     }
 
@@ -107,6 +118,7 @@ impl Wire {
                 match socket.as_mut().poll_flush(context) {
                     Poll::Ready(Ok(())) => {
                         self.unflushed = false;
+                        self.queued = 0;
                         return Poll::Ready(Event::Flushed);
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Event::Gone(gone(&error))),
@@ -130,21 +142,26 @@ impl Wire {
     }
 
     /// Lets the answer to the peer's close frame out.
-    pub(super) async fn closed_by_peer(mut self) {
+    pub(super) async fn closed_by_peer(&mut self) {
         let goodbye = async { while let Some(Ok(_)) = self.socket.next().await {} };
         let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
     }
 
-    /// Says why, waits for the peer's answer, and closes.
-    pub(super) async fn close(mut self, code: CloseCode, reason: &'static str) {
+    /// Says why and waits for the peer's answer. True when it came: the peer has read all that was sent before.
+    pub(super) async fn close(&mut self, code: CloseCode, reason: &'static str) -> bool {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         let goodbye = async {
-            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.next().await {}
+            if self.socket.send(Message::Close(Some(frame))).await.is_err() {
+                return false;
             }
+            while let Some(Ok(message)) = self.socket.next().await {
+                if message.is_close() {
+                    return true;
+                }
+            }
+            false
         };
-        // Patience is all there is to be had here.
-        let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
+        tokio::time::timeout(CLOSE_PATIENCE, goodbye).await.unwrap_or(false)
     }
 }
 

@@ -139,20 +139,87 @@ pub async fn heartbeats_confirm_what_was_written_one_heartbeat_ago(fixture: impl
     };
     assert_eq!(engine.heartbeat(&session).await, Ok(Touch::Alive));
     assert_eq!(engine.touch(&session, Some(stream.epoch)).await, Ok(Touch::Alive), "no epoch, no supersede");
+    tokio::time::advance(LIFETIME / 2).await;
     assert_eq!(engine.heartbeat(&session).await, Ok(Touch::Alive));
     assert_eq!(due().await, 0);
     // Written, but reopened before the second heartbeat: due again.
     let stream = attach(&engine, &session, Link::Stream { last_event: None }).await;
     let position = publish(&engine, "/a", "2").await;
     engine.commit(&[commit(&session, &stream, position, Progress::Flushed)]).await.expect("noted");
+    // A repeated heartbeat right behind the first says nothing about what was written just before.
+    engine.heartbeat(&session).await.expect("alive");
     engine.heartbeat(&session).await.expect("alive");
     assert_eq!(due().await, 1);
+}
+
+pub async fn heartbeats_without_a_stream_confirm_nothing(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let session = session(&engine, &["/a"]).await;
+    let stream = attach(&engine, &session, Link::Stream { last_event: None }).await;
+    let position = publish(&engine, "/a", "1").await;
+    engine.detach(&commit(&session, &stream, position, Progress::Flushed)).await.expect("detached");
+    for _ in 0..3 {
+        engine.heartbeat(&session).await.expect("alive");
+        tokio::time::advance(LIFETIME / 3).await;
+    }
+    let next = attach_poll(&engine, &session, "1").await;
+    assert_eq!(positions(&snapshot(&engine, &session, &next).await.deliveries), [position]);
+}
+
+/// The stream begins after what a poll's reply carries; that the stream arrived does not say that the reply did.
+pub async fn a_streams_last_event_does_not_confirm_a_poll(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let (session, _, position) = recorded(&engine).await;
+    let stream = attach(&engine, &session, Link::Stream { last_event: None }).await;
+    let last_event = LastEvent { epoch: stream.epoch, cursor: stream.cursor };
+    attach(&engine, &session, Link::Stream { last_event: Some(&last_event) }).await;
+    let retry = attach_poll(&engine, &session, "1").await;
+    assert_eq!(positions(&snapshot(&engine, &session, &retry).await.deliveries), [position]);
+}
+
+pub async fn retries_under_new_ids_are_never_taken_for_a_constant_id(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let (session, _, position) = recorded(&engine).await;
+    for id in ["2", "3", "4", "5", "6"] {
+        let retry = attach(&engine, &session, Link::Poll { connect_id: Some(id), retry: true }).await;
+        assert_eq!(retry.ceiling, Some(Cursor::single(position)), "{id}");
+        assert_eq!(record(&engine, &session, &retry, Some(id), position).await, Record::Recorded);
+        engine.written(&session, retry.epoch).await.expect("noted");
+    }
+}
+
+/// Answered empty: messages under its id would be confirmed by a client that has moved on.
+pub async fn the_answered_connect_is_over(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let session = session(&engine, &["/a"]).await;
+    let attached = attach_poll(&engine, &session, "1").await;
+    assert_eq!(engine.conclude(&session, attached.epoch, Some("1"), false).await, Ok(Conclude::Empty));
+    publish(&engine, "/a", "1").await;
+    assert_eq!(poll(&engine, &session, "1").await, Attach::Late);
+}
+
+pub async fn a_copy_that_carries_forbids_the_empty_reply(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let session = session(&engine, &["/a"]).await;
+    let original = attach_poll(&engine, &session, "1").await;
+    let copy = attach_poll(&engine, &session, "1").await;
+    let position = publish(&engine, "/a", "1").await;
+    assert_eq!(record(&engine, &session, &copy, Some("1"), position).await, Record::Recorded);
+    for epoch in [original.epoch, copy.epoch] {
+        assert_eq!(engine.conclude(&session, epoch, Some("1"), false).await, Ok(Conclude::Hangup));
+    }
+    let newer = attach_poll(&engine, &session, "2").await;
+    assert_eq!(engine.conclude(&session, original.epoch, Some("1"), false).await, Ok(Conclude::Empty));
+    assert_eq!(engine.touch(&session, Some(newer.epoch)).await, Ok(Touch::Alive));
 }
 
 pub async fn a_superseded_stream_stays_closed(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let session = session(&engine, &["/a"]).await;
     let older = attach(&engine, &session, Link::Stream { last_event: None }).await;
+    for _ in 0..2 {
+        attach(&engine, &session, Link::Stream { last_event: None }).await;
+    }
     let newer = attach(&engine, &session, Link::Stream { last_event: None }).await;
     let reopen = async |epoch| {
         let last_event = LastEvent { epoch, cursor: newer.cursor.clone() };
@@ -161,6 +228,9 @@ pub async fn a_superseded_stream_stays_closed(fixture: impl Fixture) {
     };
     assert_eq!(reopen(older.epoch).await, Attach::Closed);
     assert!(matches!(reopen(newer.epoch).await, Attach::Attached(_)), "the newest stream may reconnect");
+    tokio::time::advance(Duration::from_secs(11)).await;
+    // Nobody fights any more: a browser whose last answer was lost comes with an old epoch, and must not stay deaf.
+    assert!(matches!(reopen(older.epoch).await, Attach::Attached(_)));
 }
 
 pub async fn another_nodes_attach_is_told_to_the_first(fixture: impl Fixture) {

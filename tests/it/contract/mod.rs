@@ -127,6 +127,17 @@ pub fn commit(session: &SessionId, attached: &Attached, upto: Position, progress
     Commit { session: session.clone(), epoch, version, cursor: Cursor::single(upto), progress }
 }
 
+/// Lets time pass as it does for a running engine: swept all the while. Gives who ended.
+pub async fn pass(engine: &impl Engine, time: Duration) -> Vec<EndedSession> {
+    let end = tokio::time::Instant::now() + time;
+    let mut ended = Vec::new();
+    while tokio::time::Instant::now() < end {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        ended.extend(engine.sweep(MANY).await.expect("swept"));
+    }
+    ended
+}
+
 /// What the feed holds now.
 pub fn drain(feed: &mut Feed) -> Vec<FeedEvent> {
     std::iter::from_fn(|| feed.try_recv().ok()).collect()
@@ -149,6 +160,7 @@ macro_rules! suite {
 suite!(memory, Memory:
     sessions::sessions_expire_unless_heard_of,
     sessions::sessions_are_bounded,
+    sessions::redis_away_longer_than_session,
     sessions::subscriptions_are_bounded,
     sessions::expire_vs_attach,
     sessions::expire_vs_subscribe,
@@ -170,6 +182,11 @@ suite!(memory, Memory:
     attach::a_socket_clears_the_record_of_its_own_id,
     attach::opening_a_stream_confirms_nothing,
     attach::a_streams_last_event_confirms_within_the_clock,
+    attach::a_streams_last_event_does_not_confirm_a_poll,
+    attach::heartbeats_without_a_stream_confirm_nothing,
+    attach::retries_under_new_ids_are_never_taken_for_a_constant_id,
+    attach::the_answered_connect_is_over,
+    attach::a_copy_that_carries_forbids_the_empty_reply,
     attach::heartbeats_confirm_what_was_written_one_heartbeat_ago,
     attach::a_superseded_stream_stays_closed,
     attach::another_nodes_attach_is_told_to_the_first,

@@ -151,6 +151,7 @@ async fn eventsource_post_never_supersedes() {
     stream.flushed(&stream.sent());
     here.sessions.commit().await;
     for _ in 0..2 {
+        tokio::time::advance(LIFETIME / 3).await;
         there.store.heartbeat(&session).await.expect("alive");
     }
     drop(stream);

@@ -180,6 +180,20 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Option<
     [head.as_bytes(), body.unwrap_or_default()].concat()
 }
 
+/// GETs a page on a fresh connection.
+pub async fn get(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
+    let mut connection = Connection::open(addr).await;
+    connection.send(&request("GET", path, headers, None)).await;
+    connection.response().await
+}
+
+/// A sample of a node's counters, by its name with labels; asked of the internal listener.
+pub async fn sample(internal: SocketAddr, name: &str) -> f64 {
+    let text = get(internal, "/metrics", &[]).await.text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no sample {name} in\n{text}"))
+}
+
 /// A POST of JSON.
 pub fn json_request(path: &str, body: &[u8]) -> Vec<u8> {
     request("POST", path, &[("Content-Type", "application/json")], Some(body))

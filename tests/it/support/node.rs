@@ -20,6 +20,16 @@ impl TestNode {
         self.node.public_addr()
     }
 
+    /// Where health and metrics are.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.node.internal_addr()
+    }
+
+    /// The node itself, as an embedding program has it.
+    pub fn embedded(&self) -> &weft::Node {
+        &self.node
+    }
+
     /// Stops gracefully.
     pub async fn stop(self) {
         self.node.stop().await;

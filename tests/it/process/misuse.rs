@@ -1,0 +1,141 @@
+//! Bad usage and bad configuration: exit code 2, and a message that names what is wrong.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+
+use super::{ended, text, weft};
+
+/// How long a refusal may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One mistake: where it is made, and what the message must contain.
+struct Mistake {
+    arguments: &'static [&'static str],
+    file: Option<&'static str>,
+    variable: Option<(&'static str, &'static str)>,
+    named: &'static [&'static str],
+}
+
+const fn flag(arguments: &'static [&'static str], named: &'static [&'static str]) -> Mistake {
+    Mistake { arguments, file: None, variable: None, named }
+}
+
+const fn file(content: &'static str, named: &'static [&'static str]) -> Mistake {
+    Mistake { arguments: &[], file: Some(content), variable: None, named }
+}
+
+const fn variable(name: &'static str, value: &'static str, named: &'static [&'static str]) -> Mistake {
+    Mistake { arguments: &[], file: None, variable: Some((name, value)), named }
+}
+
+const MISTAKES: &[Mistake] = &[
+    flag(&["--nonsense"], &["--nonsense"]),
+    flag(&["--timeout", "soon"], &["timeout", "soon", "500ms"]),
+    flag(&["--timeout", "1ms"], &["timeout", "100ms"]),
+    flag(&["--timeout=-5"], &["timeout"]),
+    flag(&["--mount", "bayeux"], &["mount", "bayeux"]),
+    flag(&["--mount", "/a", "--mount", "/a=cometd"], &["mounts", "/a", "twice"]),
+    flag(&["--mount", "/x=java"], &["mount", "java", "faye", "cometd"]),
+    flag(&["--listen", "nowhere"], &["listen", "address"]),
+    flag(&["--listen", "127.0.0.1:99999"], &["listen", "address"]),
+    flag(&["--internal-listen", "8001"], &["internal_listen", "address"]),
+    flag(&["--engine", "postgres"], &["engine", "postgres", "memory"]),
+    flag(&["--log-level", "loud"], &["log.level", "loud"]),
+    flag(&["--log-level", "weft=loud"], &["log.level", "debug"]),
+    flag(&["--log-level", "a=b=c"], &["log.level"]),
+    flag(&["--log-format", "xml"], &["log.format", "xml", "json"]),
+    flag(&["--config", "/nonexistent/weft.toml"], &["/nonexistent/weft.toml"]),
+    file("nonsense = 1", &["nonsense"]),
+    file("[limits]\nnonsense = 1", &["nonsense"]),
+    file("[limits]\nbody_bytes = \"much\"", &["body_bytes"]),
+    file("[limits]\nbody_bytes = 1", &["limits.body_bytes", "1024"]),
+    file("timeout = \"soon\"", &["timeout", "soon"]),
+    file("mounts = []", &["mounts"]),
+    file("mounts = [\"/a\", 7]", &["mounts"]),
+    file("engine = \"postgres\"", &["engine", "postgres"]),
+    file("[log]\nlevel = \"loud\"", &["log.level", "loud"]),
+    file("this is no TOML", &["mistake.toml"]),
+    variable("WEFT_NONSENSE", "1", &["nonsense"]),
+    variable("WEFT_LIMITS__NONSENSE", "1", &["nonsense"]),
+    variable("WEFT_TIMEOUT", "soon", &["timeout", "soon"]),
+    variable("WEFT_LISTEN", "nowhere", &["listen"]),
+    variable("WEFT_MOUNTS", "/a,b", &["mount", "`b`"]),
+    variable("WEFT_LIMITS__SESSIONS", "many", &["sessions"]),
+];
+
+#[tokio::test]
+async fn mistakes_are_refused_before_anything_starts() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut failures = Vec::new();
+    for mistake in MISTAKES {
+        // Free ports: a mistake that is overlooked must not fail for another reason.
+        let free = ["--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"];
+        let others = free.chunks(2).filter(|pair| !mistake.arguments.contains(&pair[0]));
+        let free: Vec<_> = others.flatten().copied().collect();
+        for command in ["serve", "check-config"] {
+            failures.extend(tried(mistake, command, &free, directory.path()).await);
+        }
+    }
+    assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Makes a mistake; gives what is wrong with the outcome.
+async fn tried(mistake: &Mistake, sub_command: &str, free: &[&str], directory: &Path) -> Option<String> {
+    let mut command = weft(&[sub_command]);
+    command.args(mistake.arguments);
+    if mistake.variable.is_none_or(|(name, _)| name != "WEFT_LISTEN") {
+        command.args(free);
+    }
+    if let Some(content) = mistake.file {
+        command.arg("--config").arg(written(directory, content));
+    }
+    command.envs(mistake.variable);
+    let what = format!("{sub_command} {:?} {:?} {:?}", mistake.arguments, mistake.file, mistake.variable);
+    // A mistake that is overlooked makes a node that runs, perhaps silently.
+    let Ok(Some(output)) = timeout(PATIENCE, ended_or_running(command)).await else {
+        return Some(format!("{what}: overlooked, the node runs"));
+    };
+    let complaint = text(&output.stderr);
+    if output.status.code() != Some(2) {
+        return Some(format!("{what}: exit code {:?}: {complaint}", output.status.code()));
+    }
+    let missing: Vec<_> = mistake.named.iter().filter(|name| !complaint.contains(**name)).collect();
+    (!missing.is_empty() || complaint.contains("panicked")).then(|| format!("{what}: {missing:?} not in: {complaint}"))
+}
+
+/// The output of a command that ends; `None` when it serves instead.
+async fn ended_or_running(mut command: tokio::process::Command) -> Option<std::process::Output> {
+    let mut child = command.spawn().expect("weft starts");
+    let mut said = Vec::new();
+    let mut stderr = child.stderr.take().expect("standard error is a pipe");
+    loop {
+        match stderr.read_buf(&mut said).await.expect("the log can be read") {
+            0 => break,
+            _ if text(&said).contains("\"serving\"") => return None,
+            _ => {}
+        }
+    }
+    let output = child.wait_with_output().await.expect("weft can be waited for");
+    Some(std::process::Output { stderr: said, ..output })
+}
+
+fn written(directory: &Path, content: &str) -> PathBuf {
+    let path = directory.join("mistake.toml");
+    std::fs::write(&path, content).expect("the directory can be written");
+    path
+}
+
+#[tokio::test]
+async fn an_unknown_sub_command_is_refused_and_help_is_no_mistake() {
+    let unknown = ended(weft(&["fly"])).await;
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("fly"), "{}", text(&unknown.stderr));
+    for (flag, named) in [("--help", "check-config"), ("--version", env!("CARGO_PKG_VERSION"))] {
+        let output = ended(weft(&[flag])).await;
+        assert_eq!(output.status.code(), Some(0), "{flag}");
+        assert!(text(&output.stdout).contains(named), "{flag}: {}", text(&output.stdout));
+    }
+}

@@ -84,7 +84,7 @@ impl Server {
                 continue;
             }
             let HttpAnswer { reply, deliveries, receipt } = match self.connect_http(&message, request, alone).await {
-                HttpConnect::Answer(answer) => answer,
+                HttpConnect::Answer(answer) => *answer,
                 HttpConnect::Hangup => return HttpOutcome::Hangup,
                 // The rest of the batch was done and is answered; the connect the client repeats by itself.
                 HttpConnect::Unavailable if !alone => continue,

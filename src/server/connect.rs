@@ -62,7 +62,7 @@ pub enum SocketClose {
 
 /// What a connect over HTTP came to.
 pub(super) enum HttpConnect {
-    Answer(HttpAnswer),
+    Answer(Box<HttpAnswer>),
     /// Close the connection without an answer.
     Hangup,
     /// The engine cannot say anything now. A Bayeux reply would make the client move on to its next connect, and so
@@ -85,7 +85,7 @@ impl Server {
     pub(super) async fn connect_http(&self, message: &Message, request: &RequestInfo, alone: bool) -> HttpConnect {
         let connect = match self.check_connect(message, request, alone) {
             Ok(connect) => connect,
-            Err(refused) => return HttpConnect::Answer((*refused).into()),
+            Err(refused) => return HttpConnect::Answer(Box::new((*refused).into())),
         };
         let outcome =
             if connect.eventsource { self.heartbeat(&connect.session).await } else { self.poll(&connect, alone).await };
@@ -93,7 +93,7 @@ impl Server {
             Ok(PollOutcome::Deliver(deliveries, receipt)) => {
                 self.metrics().delivered.inc_by(deliveries.len() as u64);
                 let reply = self.accept_connect(message, false);
-                return HttpConnect::Answer(HttpAnswer { reply, deliveries, receipt: Some(receipt) });
+                return HttpConnect::Answer(Box::new(HttpAnswer { reply, deliveries, receipt: Some(receipt) }));
             }
             Ok(PollOutcome::Empty) => self.accept_connect(message, connect.eventsource),
             Ok(PollOutcome::Released) => self.release_connect(message.accept()),
@@ -104,7 +104,7 @@ impl Server {
                 return HttpConnect::Unavailable;
             }
         };
-        HttpConnect::Answer(reply.into())
+        HttpConnect::Answer(Box::new(reply.into()))
     }
 
     async fn poll(&self, connect: &Checked, alone: bool) -> Result<PollOutcome, EngineError> {

@@ -364,37 +364,28 @@ impl Partition {
     /// All logs of the request at this moment; `None` when one of them no longer reaches back far enough.
     fn snapshot(&self, request: &ReadRequest<'_>) -> Option<Snapshot> {
         let mut found: Vec<&Arc<Delivery>> = Vec::new();
-        // Complete up to here: the lowest position at which a log was cut off.
-        let mut upto = self.clock;
         for (pattern, from) in request.from {
             let tail = self.logs.get(pattern)?.past(*from);
             if tail.gap {
                 return None;
             }
-            let before = found.len();
+            // One more than may be given tells that there is more. What lies past a log's cut lies past the cut of all
+            // logs together, because that many messages lie before it.
             found.extend(tail.deliveries.take(request.max_messages + 1));
-            if found.len() - before > request.max_messages {
-                found.pop();
-                upto = upto.min(found.last().map_or(*from, |delivery| delivery.position));
-            }
         }
         found.sort_unstable_by_key(|delivery| delivery.position);
         found.dedup_by_key(|delivery| delivery.position);
         let mut bytes = 0;
-        let mut deliveries: Vec<Arc<Delivery>> = Vec::with_capacity(found.len());
-        for delivery in found.into_iter().take_while(|delivery| delivery.position <= upto) {
+        let mut fits = |index: usize, delivery: &Arc<Delivery>| {
             bytes += delivery.array.len();
-            if deliveries.len() == request.max_messages || (bytes > request.max_bytes && !deliveries.is_empty()) {
-                break;
-            }
-            deliveries.push(delivery.clone());
-        }
-        if let Some(last) =
-            deliveries.last().filter(|_| bytes > request.max_bytes || deliveries.len() == request.max_messages)
-        {
-            upto = upto.min(last.position);
-        }
-        Some(Snapshot { deliveries, upto: Cursor::single(upto), truncated: upto < self.clock })
+            index < request.max_messages && (index == 0 || bytes <= request.max_bytes)
+        };
+        let count = found.iter().enumerate().take_while(|(index, delivery)| fits(*index, delivery)).count();
+        let truncated = count < found.len();
+        let deliveries: Vec<_> = found[..count].iter().map(|delivery| Arc::clone(delivery)).collect();
+        let last = deliveries.last().map(|delivery| delivery.position);
+        let upto = if truncated { last.unwrap_or_default() } else { self.clock };
+        Some(Snapshot { deliveries, upto: Cursor::single(upto), truncated })
     }
 }
 

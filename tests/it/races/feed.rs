@@ -36,6 +36,44 @@ async fn feed_breaks_while_listening() {
     assert_eq!(answer(poll).await.delivered(), [1]);
 }
 
+/// A hole that opens while the logs are being read: what was read is void.
+#[tokio::test(start_paused = true)]
+async fn feed_breaks_during_the_read() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    let gate = here.gate(Point::After("read"));
+    let poll = here.poll(&session, "1");
+    gate.arrived().await;
+    here.break_feed().await;
+    there.publish("/a", 1).await;
+    here.restore_feed().await;
+    quiesce().await;
+    gate.open();
+    assert_eq!(answer(poll).await.delivered(), [1]);
+}
+
+/// As above, but nobody says that the feed lost something: the next message does.
+#[tokio::test(start_paused = true)]
+async fn hole_is_seen_during_the_read() {
+    let (here, there) = two_nodes();
+    let (witness, session) = (here.session(&["/a"]).await, here.session(&["/a"]).await);
+    let witness = here.attach(&witness, Link::Socket { connect_id: None, retry: false }).await;
+    settle(&here, &witness).await;
+    there.publish("/a", 1).await;
+    assert_eq!(take(&here, &witness, 1).await, [1]);
+    let gate = here.gate(Point::After("read"));
+    let poll = here.poll(&session, "1");
+    gate.arrived().await;
+    let pattern = [Pattern::parse("/a").expect("valid")];
+    here.store.unlisten(&pattern).await.expect("deaf");
+    there.publish("/a", 2).await;
+    here.store.listen(&pattern).await.expect("listening again");
+    there.publish("/a", 3).await;
+    quiesce().await;
+    gate.open();
+    assert_eq!(answer(poll).await.delivered(), [1, 2, 3]);
+}
+
 /// The feed loses a message of one channel and then carries one of another: the second must not overtake the first.
 #[tokio::test(start_paused = true)]
 async fn feed_cut_other_channel_moves_on() {

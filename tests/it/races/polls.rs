@@ -228,6 +228,23 @@ async fn disconnect_while_attached_elsewhere() {
     assert_eq!(answer(there.poll(&session, "2")).await.name(), "unknown");
 }
 
+/// Superseded while its attach is under way: answered at once, not when its time is over.
+#[tokio::test(start_paused = true)]
+async fn supersede_before_attach_reply() {
+    let (here, there) = two_nodes();
+    // Without a subscription no log is read, so that nothing but the news can tell.
+    let session = here.session(&[]).await;
+    let gate = here.gate(Point::After("attach"));
+    let older = here.poll(&session, "1");
+    gate.arrived().await;
+    let _newer = there.poll(&session, "2");
+    quiesce().await;
+    let start = tokio::time::Instant::now();
+    gate.open();
+    assert_eq!(answer(older).await.name(), "empty");
+    assert!(start.elapsed() < Duration::from_secs(5), "answered after {:?}", start.elapsed());
+}
+
 /// The session ends while its attach is under way: what the feed tells meanwhile is not lost.
 #[tokio::test(start_paused = true)]
 async fn disconnect_before_attach_reply() {

@@ -1,8 +1,8 @@
 //! What an idle WebSocket costs in memory: `cargo bench --bench idle_sockets`. Fails above the bar.
 //!
-//! Real clients on loopback against the release build of `weft`, in a process of its own. Its anonymous resident memory
-//! is read when it is quiet, in three stages: sockets without a session, bound sockets, and bound sockets after a burst.
-//! Only user space counts: what the kernel keeps for a socket is not in it. See `docs/performance.md`.
+//! Real clients on loopback against the release build of `weft`, in a process of its own. Its anonymous resident
+//! memory is read when it is quiet, in three stages: sockets without a session, bound sockets, and bound sockets after
+//! a burst. Only user space counts: what the kernel keeps for a socket is not in it. See `docs/performance.md`.
 
 mod support;
 

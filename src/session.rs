@@ -5,12 +5,12 @@
 
 mod attachment;
 mod commit;
-mod held;
+mod committer;
 mod poll;
+mod refresh;
 mod registry;
 
 pub use attachment::{Attachment, End, Limits, Step};
 pub use commit::COMMIT_EVERY;
-pub use held::Held;
 pub use poll::{PollOutcome, Receipt};
-pub use registry::{AttachOutcome, Sessions};
+pub use registry::{AttachOutcome, Held, Sessions};

@@ -1,6 +1,7 @@
 //! HTTP and sockets on one side, the Bayeux server on the other. No Bayeux rule lives here: a transport finds the
 //! messages in a request, hands them over, and writes down the answer as its wire form wants it.
 
+mod answer;
 mod body;
 mod callback;
 mod cors;

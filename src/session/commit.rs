@@ -1,36 +1,16 @@
 //! Commits the confirmed positions of sockets and streams lazily, in batches: never a write per message and receiver.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::attachment::{Attachment, End};
-use super::held::Held;
-use super::registry::Sessions;
+use super::attachment::End;
+use super::committer::Dirty;
+use super::registry::{Held, Sessions};
 use crate::engine::{Commit, CommitOutcome, Cursor, Ended, Engine, EngineError, Progress, SessionId};
 
 /// How often progress is written. What was confirmed since is delivered again if the node dies.
 pub const COMMIT_EVERY: Duration = Duration::from_secs(2);
 /// Sessions per engine call.
 const BATCH: usize = 256;
-
-/// Attachments with progress that the engine does not know yet; at most one entry for each session held.
-#[derive(Default)]
-pub(super) struct Committer(Mutex<HashMap<SessionId, Dirty>>);
-
-struct Dirty {
-    attachment: Arc<Attachment>,
-    progress: Progress,
-}
-
-impl Committer {
-    fn note(&self, attachment: &Arc<Attachment>, progress: Progress) {
-        let dirty = Dirty { attachment: attachment.clone(), progress };
-        self.0.lock().insert(attachment.session().clone(), dirty);
-    }
-}
 
 impl Held {
     /// The client has everything up to `cursor`; written to the engine with the next batch.

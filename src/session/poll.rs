@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::attachment::{End, Step};
-use super::held::Held;
-use super::registry::Sessions;
+use super::registry::{Held, Sessions};
 use crate::engine::{Conclude, Delivery, Ended, Engine, EngineError, Epoch, Record, RecordRequest, SessionId};
 
 /// How long a poll that lost its session to another tab for the fourth time is kept waiting, at the most.
@@ -52,6 +51,7 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         let Some((session, epoch, connect_id)) = self.record.take() else { return };
+        self.sessions.metrics().replies_broken.inc();
         let sessions = self.sessions.clone();
         self.sessions.spawn("release an unwritten reply", async move {
             sessions.store().release(&session, epoch, connect_id.as_deref()).await

@@ -1,6 +1,7 @@
 //! The sessions that this node holds: attach, supersede, refresh. Used by the server and by in-process clients.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attachment::{Attachment, End, Limits};
-use super::commit::Committer;
-use super::held::Held;
+use super::committer::Committer;
 use crate::engine::{
-    Attach, AttachRequest, Control, ControlKind, EndedSession, Engine, EngineError, Epoch, Link, Read, ReadRequest,
-    SessionId, Store, Subscriptions, Version,
+    Attach, AttachRequest, Control, ControlKind, EndedSession, Engine, EngineError, Epoch, Link, SessionId, Store,
+    Version,
 };
 use crate::hub::{ControlSink, Hub, Receiver};
-use crate::metrics::{Limit, Metrics};
+use crate::metrics::Metrics;
 
 /// Supersedes of one session within [`CONTENTION_WINDOW`] after which the loser is answered late.
 const CONTENTION_LIMIT: u32 = 3;
@@ -69,6 +69,47 @@ struct PendingControls {
     broken: bool,
 }
 
+/// An attachment with its place in hub and registry. The transport that owns it owns the session on this node.
+pub struct Held {
+    attachment: Arc<Attachment>,
+    sessions: Sessions,
+    first: bool,
+}
+
+impl Held {
+    fn new(attachment: Arc<Attachment>, sessions: Sessions, first: bool) -> Self {
+        Self { attachment, sessions, first }
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Whether it answers the session's first connect.
+    pub fn first(&self) -> bool {
+        self.first
+    }
+
+    /// The attachment itself, for those who outlive the holding.
+    pub fn attachment(&self) -> &Arc<Attachment> {
+        &self.attachment
+    }
+}
+
+impl Deref for Held {
+    type Target = Attachment;
+
+    fn deref(&self) -> &Attachment {
+        &self.attachment
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.sessions.leave(&self.attachment);
+    }
+}
+
 /// Outcome of [`Sessions::attach`].
 pub enum AttachOutcome {
     /// This node holds the session.
@@ -105,6 +146,22 @@ impl Sessions {
     /// The engine.
     pub fn store(&self) -> &Arc<Store> {
         &self.0.store
+    }
+
+    pub(super) fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(super) fn note_gap(&self, ended: EndedSession) {
+        self.0.ended_by_gap.lock().push(ended);
     }
 
     /// The committer of confirmed positions.
@@ -158,79 +215,6 @@ impl Sessions {
         }
         attaching.install(&attachment);
         Ok(AttachOutcome::Held(Held::new(attachment, self.clone(), first)))
-    }
-
-    /// Brings an attachment up to date: subscriptions if in doubt, the feed of every log, then all logs as one
-    /// snapshot, then what the feed brought meanwhile. Cancel-safe: dropped half-way, the refresh stays due.
-    ///
-    /// # Errors
-    /// Those of the engine; the refresh stays due.
-    pub async fn refresh(&self, attachment: &Arc<Attachment>) -> Result<(), EngineError> {
-        let mut unfinished = Unfinished(Some(attachment));
-        let outcome = self.run_refresh(attachment).await;
-        if outcome.is_ok() {
-            unfinished.0 = None;
-        }
-        outcome
-    }
-
-    async fn run_refresh(&self, attachment: &Arc<Attachment>) -> Result<(), EngineError> {
-        let Inner { store, hub, limits, metrics, .. } = &*self.0;
-        let (session, epoch) = (attachment.session(), attachment.epoch());
-        loop {
-            let Some(ticket) = attachment.begin_refresh() else { return Ok(()) };
-            if ticket.behind {
-                metrics.limit(Limit::Outbox);
-            }
-            if ticket.resync {
-                match store.subscriptions(session, epoch).await? {
-                    Subscriptions::Current(version, subscriptions) => {
-                        let (joined, left) = attachment.resubscribe(version, subscriptions);
-                        let receiver: Arc<dyn Receiver> = attachment.clone();
-                        joined.iter().for_each(|pattern| hub.join(attachment.member(), &receiver, pattern));
-                        left.iter().for_each(|pattern| hub.leave(attachment.member(), pattern));
-                    }
-                    Subscriptions::Stale => attachment.end(End::Stale),
-                    Subscriptions::Unknown => attachment.end(End::Session(crate::engine::Ended::Expired)),
-                }
-                if attachment.ended().is_some() {
-                    return Ok(());
-                }
-            }
-            let plan = attachment.reading_plan();
-            if plan.is_empty() {
-                if attachment.finish_refresh(ticket, None) {
-                    return Ok(());
-                }
-                continue;
-            }
-            hub.listen(plan.iter().map(|(pattern, _)| pattern)).await?;
-            let request = ReadRequest {
-                session,
-                epoch,
-                version: attachment.version(),
-                from: &plan,
-                max_messages: limits.outbox_messages,
-                max_bytes: limits.outbox_bytes,
-            };
-            match store.read(request).await? {
-                Read::Snapshot(snapshot) => {
-                    if attachment.finish_refresh(ticket, Some(&snapshot)) {
-                        return Ok(());
-                    }
-                }
-                Read::Outdated => attachment.hold(true),
-                Read::Gap(ended) => {
-                    self.0.ended_by_gap.lock().push(ended);
-                    attachment.end(End::Session(crate::engine::Ended::Gap));
-                }
-                Read::Stale => attachment.end(End::Stale),
-                Read::Unknown => attachment.end(End::Session(crate::engine::Ended::Expired)),
-            }
-            if attachment.ended().is_some() {
-                return Ok(());
-            }
-        }
     }
 
     /// Ends all attachments: the node stops. Later attaches end at once.
@@ -347,17 +331,6 @@ impl Drop for Attaching<'_> {
             slot.pending = PendingControls::default();
         }
         registry.tidy(self.session);
-    }
-}
-
-/// Marks a refresh as due again unless it came to its end.
-struct Unfinished<'a>(Option<&'a Arc<Attachment>>);
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if let Some(attachment) = self.0 {
-            attachment.abandon_refresh();
-        }
     }
 }
 

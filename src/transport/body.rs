@@ -113,7 +113,7 @@ pub(super) fn posted<'a>(headers: &HeaderMap, body: &'a [u8]) -> Posted<'a> {
     for (name, value) in form_urlencoded::parse(body) {
         match &*name {
             "message" if message.is_none() => message = Some(value),
-            "jsonp" if !super::callback::is_name(&value) => return Posted::Nothing,
+            "jsonp" if !super::answer::is_callback(&value) => return Posted::Nothing,
             _ => {}
         }
     }

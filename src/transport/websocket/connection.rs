@@ -18,7 +18,7 @@ use crate::metrics::Limit;
 use crate::server::{FrameOutcome, HeldConnect, RequestInfo, SocketClose};
 use crate::session::{End, Held, Step};
 use crate::transport::Web;
-use crate::transport::polling::sentence;
+use crate::transport::answer::sentence;
 
 /// Bytes that are taken from the outbox for one write (one message may exceed it).
 const TAKE: usize = 64 * 1024;

@@ -193,24 +193,24 @@ impl Server {
     }
 
     /// Parses the channel of a publish.
-    fn channel(&self, name: &str) -> Result<Channel, BayeuxError> {
-        self.check_length(name)?;
+    fn channel(&self, name: &str, request: &RequestInfo) -> Result<Channel, BayeuxError> {
+        self.check_length(name, request)?;
         let channel = Channel::parse(name).map_err(|_| BayeuxError::invalid_channel(name))?;
-        self.check_depth(name, channel.depth())?;
+        self.check_depth(name, channel.depth(), request)?;
         Ok(channel)
     }
 
     /// Parses the channel of a subscription.
-    fn pattern(&self, name: &str) -> Result<Pattern, BayeuxError> {
-        self.check_length(name)?;
+    fn pattern(&self, name: &str, request: &RequestInfo) -> Result<Pattern, BayeuxError> {
+        self.check_length(name, request)?;
         let pattern = Pattern::parse(name).map_err(|_: ChannelError| BayeuxError::invalid_channel(name))?;
-        self.check_depth(name, pattern.depth())?;
+        self.check_depth(name, pattern.depth(), request)?;
         Ok(pattern)
     }
 
-    fn check_length(&self, name: &str) -> Result<(), BayeuxError> {
+    fn check_length(&self, name: &str, request: &RequestInfo) -> Result<(), BayeuxError> {
         let limit = self.settings().max_channel_length;
-        if name.len() <= limit {
+        if name.len() <= limit || request.internal {
             return Ok(());
         }
         self.metrics().limit(Limit::Channel);
@@ -219,9 +219,9 @@ impl Server {
         Err(BayeuxError::limit(405, start, format!("Channel too long: the limit is {limit} bytes")))
     }
 
-    fn check_depth(&self, name: &str, depth: usize) -> Result<(), BayeuxError> {
+    fn check_depth(&self, name: &str, depth: usize, request: &RequestInfo) -> Result<(), BayeuxError> {
         let limit = self.settings().max_channel_depth;
-        if depth <= limit {
+        if depth <= limit || request.internal {
             return Ok(());
         }
         self.metrics().limit(Limit::Channel);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{MISUSED, NodeArguments, complain, logs};
+use super::{MISUSED, NodeArguments, complain};
 use crate::node::Config;
 
 #[derive(Debug, Clone, Args)]
@@ -16,13 +16,6 @@ pub(super) struct CheckArguments {
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     match Config::load(arguments.node.config.as_deref(), &arguments.node.overrides()) {
         Ok(config) => {
-            if let Err(error) = logs::filter(&config.log) {
-                complain(
-                    &error
-                        .context("bad configuration: `log.level` takes error, warn, info, debug, trace or directives"),
-                );
-                return ExitCode::from(MISUSED);
-            }
             match toml::to_string(&config) {
                 Ok(text) => print!("{text}"),
                 Err(error) => complain(&anyhow::Error::new(error)),

@@ -8,20 +8,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::node::{LogFormat, LogSettings};
 
-/// The level that the settings ask for.
-///
-/// # Errors
-/// When it is none.
-pub(super) fn filter(settings: &LogSettings) -> anyhow::Result<EnvFilter> {
-    Ok(EnvFilter::try_new(&settings.level)?)
-}
-
 /// Starts logging for the process.
 ///
 /// # Errors
 /// When the level is not a level.
 pub(super) fn start(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = filter(settings)?;
+    let filter = EnvFilter::try_new(&settings.level)?;
     let terminal = std::io::stderr().is_terminal();
     let text = match settings.format {
         LogFormat::Auto => terminal,

@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Flies canaries for ever, and says in `readiness` how they do.
 pub(super) async fn run(server: Server, node: NodeId, readiness: Arc<watch::Sender<Readiness>>) {
-    let channel = format!("/service/weft/canary/{node}");
+    // Below `/meta` nobody else can publish, and no pattern of a client reaches.
+    let channel = format!("/meta/weft/canary/{node}");
     loop {
         match fly(&server, &channel, &readiness).await {
             Ok(never) => match never {},
@@ -70,7 +71,7 @@ async fn there_and_back(
     client.publish(channel, &count).await.map_err(|error| format!("cannot publish: {error}"))?;
     loop {
         let (_, message) = subscription.next().await.ok_or("the feed ended")?;
-        // Anybody may publish to a service channel: only the right number counts.
+        // An older one that was late does not count.
         if message.data.is_some_and(|data| data.get() == count.to_string()) {
             return Ok(());
         }

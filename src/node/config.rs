@@ -56,7 +56,7 @@ pub struct Config {
 
 /// Where sessions and messages are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum EngineKind {
     /// In this process: one node.
     Memory,
@@ -120,7 +120,7 @@ pub struct LogSettings {
 
 /// Form of the log's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     Auto,
@@ -157,13 +157,50 @@ pub enum ConfigError {
     #[error("{0}")]
     Source(String),
     /// A value makes no sense.
-    #[error("`{key}` {problem}")]
+    #[error("`{key}`: {problem}")]
     Value {
         /// Which.
         key: &'static str,
         /// What is wrong, and what is allowed.
         problem: String,
     },
+}
+
+impl TryFrom<String> for EngineKind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "memory" => Ok(Self::Memory),
+            _ => Err(format!("unknown engine `{name}`: use `memory`")),
+        }
+    }
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("unknown log format `{name}`: use `auto`, `text` or `json`")),
+        }
+    }
+}
+
+impl LogSettings {
+    /// Whether the level is made of levels and directives. A bare word that is no level would be taken for the name of
+    /// a module, and silence everything else.
+    fn is_level(&self) -> bool {
+        let known = |level: &str| level.parse::<tracing::level_filters::LevelFilter>().is_ok();
+        let directive = |text: &str| match text.rsplit_once('=') {
+            Some((target, level)) => !target.trim().is_empty() && known(level.trim()),
+            None => known(text.trim()),
+        };
+        self.level.split(',').all(directive)
+    }
 }
 
 impl Default for Config {
@@ -258,6 +295,13 @@ impl Config {
         let wrong = |key, problem: &str| Err(ConfigError::Value { key, problem: problem.to_owned() });
         if self.timeout < Duration::from_millis(100) || self.timeout > Duration::from_secs(3600) {
             return wrong("timeout", "must be between 100ms and 1h");
+        }
+        if !self.log.is_level() {
+            let allowed = "must be error, warn, info, debug or trace, or directives such as info,weft::session=debug";
+            return Err(ConfigError::Value {
+                key: "log.level",
+                problem: format!("{allowed}, not `{}`", self.log.level),
+            });
         }
         if self.mounts.is_empty() {
             return wrong("mounts", "must name at least one path, as in [\"/bayeux\", \"/cometd=cometd\"]");
@@ -434,7 +478,7 @@ mod tests {
             mounts: vec!["/a".parse().expect("valid"), "/a=cometd".parse().expect("valid")],
             ..Config::default()
         };
-        assert_eq!(twice.check().expect_err("twice").to_string(), "`mounts` names `/a` twice");
+        assert_eq!(twice.check().expect_err("twice").to_string(), "`mounts`: names `/a` twice");
         let hasty = Config { timeout: Duration::ZERO, ..Config::default() };
         assert!(hasty.check().expect_err("hasty").to_string().starts_with("`timeout`"));
     }

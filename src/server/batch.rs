@@ -146,7 +146,11 @@ impl Server {
 
     /// Everything but a connect.
     pub(super) async fn handle(&self, message: Message, request: &RequestInfo) -> Message {
-        let kind = kind(&message);
+        let kind = match kind(&message) {
+            // The node's own channels lie below `/meta`, where no client gets.
+            Kind::Unknown if request.internal => Kind::Publish,
+            kind => kind,
+        };
         if !request.internal {
             self.metrics().received(kind);
         }

@@ -43,7 +43,9 @@ impl Server {
             }
         }
         tracing::debug!(%session, transport = request.transport.as_str(), "session made");
-        self.0.events.emit(|| ServerEvent::Handshake { session: session.clone() });
+        if !request.internal {
+            self.0.events.emit(|| ServerEvent::Handshake { session: session.clone() });
+        }
         Message {
             successful: Some(true),
             client_id: Some(session.as_str().to_owned()),

@@ -224,8 +224,10 @@ async fn change(server: &Server, shared: &Shared, channel: &str, pattern: &str) 
 async fn drive(server: Server, shared: Arc<Shared>) {
     keep_attached(&server, &shared).await;
     let session = shared.session.borrow().clone();
-    if let Err(error) = server.sessions().store().end(&session, Ended::Disconnected).await {
-        tracing::debug!(%error, "in-process client could not disconnect");
+    match server.sessions().store().end(&session, Ended::Disconnected).await {
+        Ok(Some(ended)) if !shared.internal => server.session_ended(ended, Ended::Disconnected),
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "in-process client could not disconnect"),
     }
     // The senders go: subscriptions end once they have read what waits.
     shared.subscriptions.lock().clear();

@@ -25,7 +25,7 @@ impl Server {
         if message.data.is_none() {
             return Err(BayeuxError::missing("data").to_string());
         }
-        let channel = self.channel(&message.channel).map_err(|error| error.to_string())?;
+        let channel = self.channel(&message.channel, request).map_err(|error| error.to_string())?;
         if let Some(error) = message.error.take() {
             return Err(error);
         }

@@ -83,7 +83,7 @@ impl Server {
             Some(name) => name,
             None => return Err(BayeuxError::invalid_channel(json::to_js_string(channel))),
         };
-        let pattern = self.pattern(&name)?;
+        let pattern = self.pattern(&name, request)?;
         match pattern.realm() {
             _ if request.is_local() => Ok(Some(pattern)),
             Realm::Broadcast => Ok(Some(pattern)),
@@ -104,8 +104,10 @@ impl Server {
         match change {
             Change::Subscribe => match self.sessions().store().subscribe(session, pattern, max).await {
                 Ok(Subscribe::Added) => {
-                    let event = || ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() };
-                    self.0.events.emit(event);
+                    if !request.internal {
+                        let event = || ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() };
+                        self.0.events.emit(event);
+                    }
                     Ok(())
                 }
                 Ok(Subscribe::Kept) => Ok(()),

@@ -1,6 +1,7 @@
 //! WebSocket: the handshake. The connection itself is `websocket/connection.rs`, its write path `websocket/wire.rs`.
 
 mod connection;
+mod draining;
 mod wire;
 
 use bytes::Bytes;
@@ -62,11 +63,15 @@ impl Web {
             internal: false,
         };
         let web = self.clone();
-        self.0.tasks.spawn(async move {
+        // Boxed, so that the task is not as large as its beginning for as long as the socket lives.
+        let open = Box::pin(async move {
             // Fails when the peer is gone before the 101 is written; the listener's deadlines bound the wait.
-            let Ok(upgraded) = upgrade.await else { return };
-            if let Some(stream) = take(upgraded) {
-                connection::run(web, request, stream).await;
+            let upgraded = upgrade.await.ok()?;
+            Some(connection::open(web, request, take(upgraded)?).await)
+        });
+        self.0.tasks.spawn(async move {
+            if let Some(connection) = open.await {
+                connection.run().await;
             }
         });
         let mut response = reply::response(StatusCode::SWITCHING_PROTOCOLS, "", "");

@@ -1,9 +1,12 @@
 //! Integration tests: a whole node on loopback sockets, spoken to byte by byte.
 //! Only `support` knows how a node is started; everything else is given an address.
 
+mod bounds;
 mod contract;
+mod embedding;
 mod golden;
 mod loss;
 mod malformed;
+mod process;
 mod races;
 mod support;

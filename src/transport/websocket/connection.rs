@@ -32,7 +32,7 @@ const FINISH_PATIENCE: Duration = Duration::from_secs(6);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// A connection. Owned by its task; nobody else holds the socket.
-struct Connection {
+pub(super) struct Connection {
     web: Web,
     wire: Wire,
     /// The request that opened it.
@@ -79,11 +79,11 @@ enum Finish {
     Close(CloseCode, &'static str),
 }
 
-/// Serves a socket to its end.
-pub(super) async fn run(web: Web, request: RequestInfo, stream: Stream) {
+/// Takes over a socket; [`Connection::run`] serves it. Apart, so that what is needed here only is not kept for life.
+pub(super) async fn open(web: Web, request: RequestInfo, stream: Stream) -> Box<Connection> {
     let wire = Wire::new(stream, web.settings().max_body_bytes).await;
     let now = Instant::now();
-    let mut connection = Box::new(Connection {
+    Box::new(Connection {
         wire,
         request: Arc::new(request),
         held: None,
@@ -96,12 +96,16 @@ pub(super) async fn run(web: Web, request: RequestInfo, stream: Stream) {
         spoke: now,
         stuck_since: None,
         web,
-    });
-    let finish = connection.serve().await;
-    connection.finish(finish).boxed().await;
+    })
 }
 
 impl Connection {
+    /// Serves the socket to its end. The future lives as long as the connection: what is rarely under way is boxed.
+    pub(super) async fn run(mut self: Box<Self>) {
+        let finish = self.serve().await;
+        self.finish(finish).boxed().await;
+    }
+
     async fn serve(&mut self) -> Finish {
         let stop = self.web.0.stop.clone();
         loop {
@@ -111,10 +115,10 @@ impl Connection {
                 !self.wire.is_unflushed() && self.refreshing.is_none() && self.refresh_after <= Instant::now();
             let step = tokio::select! {
                 event = self.wire.next(read) => self.on_event(event),
-                outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).await,
+                outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).boxed().await,
                 done = poll_option(&mut self.refreshing) => self.on_refreshed(done),
-                step = next_step(self.held.as_ref()), if deliver => self.on_step(step).await,
-                () = tokio::time::sleep_until(deadline) => self.on_timer().await,
+                step = next_step(self.held.as_ref()), if deliver => self.on_step(step).boxed().await,
+                () = tokio::time::sleep_until(deadline) => self.on_timer().boxed().await,
                 () = stop.cancelled() => Err(Finish::Close(CloseCode::Away, "server is stopping")),
             };
             if let Err(finish) = step {

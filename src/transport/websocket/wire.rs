@@ -1,7 +1,7 @@
 //! The write path of a socket: frames in, bytes out, coalesced.
 //!
 //! Chosen by measurement (`docs/design.md`, "WebSocket write path"): tungstenite's codec on the bare TCP stream with a
-//! small read buffer; all that is ready is framed into one buffer and leaves in one write. Reading and flushing go on
+//! small read buffer; all that is ready is framed into one buffer, leaves in one write, and the buffer is freed. Reading and flushing go on
 //! side by side, so that a peer that does not read cannot keep us from reading.
 
 use std::future::poll_fn;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream as _, StreamExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -18,11 +18,10 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::Stream;
+use super::draining::Draining;
 
 /// Allocated for each connection for life, and filled with zeros at each read: the library's default is 128 KiB.
 const READ_BUFFER: usize = 1024;
-/// Framed bytes that are collected before a write is tried even without a flush.
-const WRITE_BUFFER: usize = 64 * 1024;
 /// Replies may pile up to about here before the peer is not read from any more.
 const MAX_QUEUED: usize = 1 << 20;
 /// How long the peer may take to answer a close frame.
@@ -54,7 +53,7 @@ pub(super) enum Gone {
 
 /// A socket with its codec.
 pub(super) struct Wire {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Draining>,
     /// Frames are queued that the kernel does not have yet.
     unflushed: bool,
     /// Bytes queued since the kernel had everything.
@@ -69,11 +68,12 @@ impl Wire {
         // nothing is read from a peer to which too much is queued.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(WRITE_BUFFER)
+            .write_buffer_size(0)
             .max_write_buffer_size(usize::MAX)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
         let Stream { tcp, first_bytes, place } = stream;
+        let tcp = Draining::new(tcp);
         let socket = if first_bytes.is_empty() {
             WebSocketStream::from_raw_socket(tcp, Role::Server, Some(config)).await
         } else {
@@ -143,7 +143,11 @@ impl Wire {
 
     /// Lets the answer to the peer's close frame out.
     pub(super) async fn closed_by_peer(&mut self) {
-        let goodbye = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        let goodbye = async {
+            while let Some(Ok(_)) = self.socket.next().await {}
+            // The codec has written its answer, and reports the end before it flushes.
+            self.socket.get_mut().flush().await
+        };
         let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
     }
 

@@ -142,6 +142,25 @@ async fn a_socket_that_is_not_read() {
     bounded.serves_on("a socket that is not read").await;
 }
 
+/// A peer that asks and asks and never reads the answers is not read from any more, and then cut.
+#[tokio::test]
+async fn a_socket_whose_replies_are_not_read() {
+    let bounded = Bounded::start(|config| config.limits.write_timeout = SHORT).await;
+    let before = bounded.reached("write_time").await;
+    let mut socket = RawSocket::open(bounded.addr(), MOUNT).await;
+    let batch = json!(vec![json!({"channel": "/asked", "data": 1, "id": "x".repeat(100)}); 1000]).to_string();
+    let flood = async {
+        while bounded.reached("write_time").await == before {
+            tokio::select! {
+                () = socket.send_text(&batch) => {}
+                () = bounded.reaches("write_time", before, 1) => {}
+            }
+        }
+    };
+    within(Duration::from_secs(30), "a peer that does not read is cut", flood).await;
+    bounded.serves_on("a socket whose replies are not read").await;
+}
+
 #[tokio::test]
 async fn a_stream_that_is_not_read() {
     let bounded = Bounded::start(|config| config.limits.write_timeout = SHORT).await;

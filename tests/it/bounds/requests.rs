@@ -84,6 +84,30 @@ async fn nesting() {
 }
 
 #[tokio::test]
+async fn fields_that_bayeux_does_not_know() {
+    let bounded = Bounded::start(|_| ()).await;
+    let with = |count: usize| {
+        let fields: String = (0..count).map(|number| format!(",\"x{number}\":1")).collect();
+        format!("{{\"channel\":\"/fields\",\"data\":1{fields}}}")
+    };
+    assert_eq!(post(&bounded, with(100).as_bytes()).await.json()[0]["successful"], true);
+    assert_eq!(post(&bounded, with(101).as_bytes()).await.status, 400);
+    bounded.serves_on("unknown fields").await;
+}
+
+#[tokio::test]
+async fn connects_in_one_request() {
+    let bounded = Bounded::start(|_| ()).await;
+    let client = Client::connected(bounded.addr()).await;
+    let both = json!([client.connect_message("1", "long-polling"), client.connect_message("2", "long-polling")]);
+    let replies = post(&bounded, both.to_string().as_bytes()).await.json();
+    assert_eq!([&replies[0]["successful"], &replies[1]["successful"]], [true, false], "{replies}");
+    assert_eq!(replies[1]["error"], "400::Only one connect in one request");
+    assert_eq!(replies[1]["advice"]["reconnect"], "retry", "the session lives: {replies}");
+    bounded.serves_on("two connects in one request").await;
+}
+
+#[tokio::test]
 async fn names_of_channels() {
     let bounded = Bounded::start(|config| {
         config.limits.channel_bytes = 16;

@@ -88,8 +88,9 @@ impl Running {
     /// Sends a signal, `TERM` or `INT`.
     fn signal(&self, name: &str) {
         let id = self.child.id().expect("weft runs").to_string();
-        let kill = std::process::Command::new("kill").args([format!("-{name}"), id]).status();
-        assert!(kill.expect("`kill` runs").success(), "the signal is sent");
+        // The shell's own `kill`: small systems have no other.
+        let kill = std::process::Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, name, &id]).status();
+        assert!(kill.expect("a shell").success(), "the signal is sent");
     }
 
     /// Waits for the log's next line that contains `part`.

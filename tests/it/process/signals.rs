@@ -76,6 +76,8 @@ async fn nobody_is_accepted_after_the_signal_but_health_answers() {
     })
     .await;
     assert_eq!(get(node.internal, "/healthz", &[]).await.status, 200, "who watches the stop can see it");
+    let ready = get(node.internal, "/readyz", &[]).await;
+    assert_eq!((ready.status.as_u16(), &ready.json()["reason"]), (503, &"stopping".into()));
 }
 
 #[tokio::test]

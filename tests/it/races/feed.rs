@@ -198,9 +198,10 @@ async fn logs_leave_the_feed_and_return() {
         let poll = node.poll(&session, "2");
         quiesce().await;
         gate.open();
-        poll
+        Some(poll)
     };
     let ((), poll) = tokio::join!(tidy, poll);
+    let poll = poll.expect("started");
     quiesce().await;
     node.publish("/a", 1).await;
     assert_eq!(answer(poll).await.delivered(), [1]);

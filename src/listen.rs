@@ -23,7 +23,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::metrics::{Limit, Metrics};
-use crate::transport::{Arrival, Hangup, Stream};
+use crate::transport::{Arrival, Hangup, Stream, TakeStream};
 use connection::{Connection, Shared};
 use sent::SentBody;
 
@@ -167,7 +167,7 @@ impl Acceptor {
             shared.request_begins();
             let uri = request.uri().clone();
             request.extensions_mut().insert(Arrival { peer, uri });
-            let take: fn(hyper::upgrade::Upgraded) -> Option<Stream> = take_stream;
+            let take: TakeStream = take_stream;
             request.extensions_mut().insert(take);
             let (response, shared) = (router.call(request), shared.clone());
             async move {

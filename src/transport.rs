@@ -28,7 +28,7 @@ pub use mount::{Mount, MountError};
 pub use pages::{NodeFacts, Readiness};
 pub use reply::{Hangup, OnSent};
 pub use routes::{internal_routes, routes};
-pub use websocket::Stream;
+pub use websocket::{Stream, TakeStream};
 
 /// Where a request came in; put into each request by the listener.
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod contract;
+mod dialects;
 mod embedding;
 mod golden;
 mod loss;

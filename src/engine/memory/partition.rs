@@ -240,7 +240,7 @@ impl Partition {
     pub(super) fn record(&mut self, request: &RecordRequest<'_>) -> Record {
         let Some(session) = self.sessions.get_mut(request.session) else { return Record::Unknown };
         if session.epoch != request.epoch {
-            return Record::Stale { same_id: session.newest_id_is(request.connect_id) };
+            return Record::Stale { same_id: session.is_answered_elsewhere(request.connect_id) };
         }
         if session.version != request.version {
             return Record::Outdated;
@@ -253,7 +253,7 @@ impl Partition {
         let Some(session) = self.sessions.get_mut(id) else { return Conclude::Unknown };
         let may_be_empty = match session.epoch == epoch {
             true => session.conclude(connect_id, vain),
-            false => !session.newest_id_is(connect_id),
+            false => !session.is_answered_elsewhere(connect_id),
         };
         if may_be_empty { Conclude::Empty } else { Conclude::Hangup }
     }

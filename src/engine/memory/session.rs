@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) node: Option<NodeId>,
     /// The newest attachment is an event stream.
     stream: bool,
+    /// The connect that made the newest attachment.
+    attached_by: Option<Box<str>>,
     /// All up to here was received, or published before the session.
     pub(super) cursor: Position,
     pub(super) subscriptions: BTreeMap<Pattern, Position>,
@@ -80,6 +82,7 @@ impl Session {
             version: Version(0),
             node: None,
             stream: false,
+            attached_by: None,
             cursor: clock,
             subscriptions: BTreeMap::new(),
             pending: None,
@@ -208,15 +211,20 @@ impl Session {
             self.streams = Some(if fresh { (since, count + 1) } else { (Instant::now(), 1) });
         }
         self.stream = stream;
+        self.attached_by = match link {
+            Link::Poll { connect_id, .. } | Link::Socket { connect_id, .. } => connect_id.map(Into::into),
+            Link::Stream { .. } | Link::Local => None,
+        };
         self.heartbeat_after = None;
         self.flushed = None;
         self.flushed_before = None;
         (first, self.node.replace(node.clone()))
     }
 
-    /// Whether the newest connect has this id.
-    pub(super) fn newest_id_is(&self, connect_id: Option<&str>) -> bool {
-        connect_id.is_some() && self.recent.back().map(|(id, _)| &**id) == connect_id
+    /// Whether a copy of this connect carries messages, or may still come to: it must get no empty answer.
+    pub(super) fn is_answered_elsewhere(&self, connect_id: Option<&str>) -> bool {
+        let recorded = self.pending.as_ref().is_some_and(|pending| pending.connect_id.as_deref() == connect_id);
+        connect_id.is_some() && (recorded || self.attached_by.as_deref() == connect_id)
     }
 
     pub(super) fn record(&mut self, connect_id: Option<&str>, upto: Position) {

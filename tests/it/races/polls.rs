@@ -47,6 +47,19 @@ async fn overlapping_connect_answers_the_older() {
     assert_eq!(answer(newer).await.delivered(), [1]);
 }
 
+/// A stream takes the session from a poll: nobody else answers that connect, so it is answered.
+#[tokio::test(start_paused = true)]
+async fn stream_answers_the_older_poll() {
+    let (here, there) = two_nodes();
+    let session = here.session(&["/a"]).await;
+    let poll = here.poll(&session, "1");
+    quiesce().await;
+    let stream = there.attach(&session, Link::Stream { last_event: None }).await;
+    assert_eq!(answer(poll).await.name(), "empty");
+    here.publish("/a", 1).await;
+    assert_eq!(take(&there, &stream, 1).await, [1]);
+}
+
 /// The copy of a connect takes the session: the older connection is closed without a reply, so that the client cannot
 /// take an empty one for the answer.
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,8 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// Complete writes after which a repeated reply counts as received: the client has a constant id.
 const WRITES_THAT_CONFIRM: u8 = 3;
 
+/// How long after a stream opened a poll may still come that was sent before.
+const CROSSING: Duration = Duration::from_secs(2);
 /// Streams that take a session from each other this often within [`FIGHT_WINDOW`] are two tabs, not one that reconnects.
 const FIGHT: u32 = 3;
 const FIGHT_WINDOW: Duration = Duration::from_secs(10);
@@ -45,6 +47,8 @@ pub(super) struct Session {
     /// The last connect was taken for a late copy; the next one is not.
     late_before: bool,
     attached_before: bool,
+    /// When the newest stream opened; taken by the first poll that comes after it.
+    stream_opened: Option<Instant>,
     /// Streams that took the session from a stream: since when, and how many.
     streams: Option<(Instant, u32)>,
     /// Heartbeats that come sooner confirm nothing: what was written must have had time to arrive, or to fail visibly.
@@ -90,6 +94,7 @@ impl Session {
             concluded: false,
             late_before: false,
             attached_before: false,
+            stream_opened: None,
             streams: None,
             heartbeat_after: None,
             flushed: None,
@@ -106,6 +111,9 @@ impl Session {
                     return Settled::Late;
                 }
                 self.late_before = false;
+                if self.left_before_the_stream(connect_id, retry) {
+                    return Settled::Late;
+                }
                 self.settle_poll(connect_id, retry)
             }
             Link::Socket { connect_id, retry } => {
@@ -124,6 +132,14 @@ impl Session {
                 Settled::Deliver { start: self.cursor, ceiling: None }
             }
         }
+    }
+
+    /// Whether a poll was sent before the client knew that its stream is open: once, right after the stream opened. It
+    /// must not take the session from the stream; its client turns to the stream by itself.
+    fn left_before_the_stream(&mut self, connect_id: Option<&str>, retry: bool) -> bool {
+        let opened = self.stream_opened.take();
+        let just_opened = opened.is_some_and(|opened| opened.elapsed() < CROSSING);
+        just_opened && self.stream && self.node.is_some() && connect_id.is_some() && !self.repeats(connect_id, retry)
     }
 
     fn settle_poll(&mut self, connect_id: Option<&str>, retry: bool) -> Settled {
@@ -211,6 +227,7 @@ impl Session {
             self.streams = Some(if fresh { (since, count + 1) } else { (Instant::now(), 1) });
         }
         self.stream = stream;
+        self.stream_opened = stream.then(Instant::now);
         self.attached_by = match link {
             Link::Poll { connect_id, .. } | Link::Socket { connect_id, .. } => connect_id.map(Into::into),
             Link::Stream { .. } | Link::Local => None,

@@ -152,6 +152,26 @@ pub async fn heartbeats_confirm_what_was_written_one_heartbeat_ago(fixture: impl
     assert_eq!(due().await, 1);
 }
 
+/// Faye's client has a poll under way while it finds out that its stream works.
+pub async fn a_poll_that_crosses_the_opening_of_a_stream_leaves_it_alone(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let (session, _, position) = recorded(&engine).await;
+    let stream = attach(&engine, &session, Link::Stream { last_event: None }).await;
+    assert_eq!(poll(&engine, &session, "2").await, Attach::Late);
+    assert_eq!(engine.touch(&session, Some(stream.epoch)).await, Ok(Touch::Alive), "the stream keeps the session");
+    attach_poll(&engine, &session, "3").await;
+    // Neither for ever nor for a poll whose reply was lost.
+    attach(&engine, &session, Link::Stream { last_event: None }).await;
+    tokio::time::advance(Duration::from_secs(3)).await;
+    let attached = attach_poll(&engine, &session, "4").await;
+    let next = publish(&engine, "/a", "2").await;
+    assert!(next > position);
+    assert_eq!(record(&engine, &session, &attached, Some("4"), next).await, Record::Recorded);
+    attach(&engine, &session, Link::Stream { last_event: None }).await;
+    let retry = attach_poll(&engine, &session, "4").await;
+    assert_eq!(retry.ceiling, Some(Cursor::single(next)));
+}
+
 pub async fn heartbeats_without_a_stream_confirm_nothing(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let session = session(&engine, &["/a"]).await;

@@ -184,6 +184,7 @@ suite!(memory, Memory:
     attach::a_streams_last_event_confirms_within_the_clock,
     attach::a_streams_last_event_does_not_confirm_a_poll,
     attach::heartbeats_without_a_stream_confirm_nothing,
+    attach::a_poll_that_crosses_the_opening_of_a_stream_leaves_it_alone,
     attach::retries_under_new_ids_are_never_taken_for_a_constant_id,
     attach::the_answered_connect_is_over,
     attach::a_copy_that_carries_forbids_the_empty_reply,

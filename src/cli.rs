@@ -55,7 +55,7 @@ struct NodeArguments {
     /// How long a connect is held: 45s, 500ms or plain seconds [default: 45s].
     #[arg(long, value_name = "DURATION")]
     timeout: Option<String>,
-    /// What to log: error, warn, info, debug, trace, or directives such as info,weft::session=debug [default: info].
+    /// What to log: off, error, warn, info, debug, trace, or directives such as info,weft::session=debug [default: info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// Form of the log: auto, text or json [default: auto, which is text on a terminal].

@@ -105,6 +105,8 @@ pub struct Metrics {
     pub engine_errors: IntCounter,
     /// Open connections of the public listener.
     pub connections: IntGauge,
+    /// Sessions that the engine knows, in all nodes; as of the last second.
+    pub sessions: IntGauge,
     /// Connections accepted.
     pub accepted: IntCounter,
 }
@@ -128,6 +130,8 @@ impl Metrics {
         };
         let connections = IntGauge::new("weft_connections", "Open connections of the public listener.")?;
         registry.register(Box::new(connections.clone()))?;
+        let sessions = IntGauge::new("weft_sessions", "Sessions in the engine, the nodes' own included.")?;
+        registry.register(Box::new(sessions.clone()))?;
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(Self {
@@ -159,6 +163,7 @@ impl Metrics {
             engine_errors: counter("weft_engine_errors_total", "Engine calls that failed.")?,
             accepted: counter("weft_connections_accepted_total", "Connections accepted by the public listener.")?,
             connections,
+            sessions,
             registry,
         })
     }

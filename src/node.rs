@@ -43,8 +43,10 @@ pub enum NodeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// An address cannot be bound.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address} (`{key}`)")]
     Bind {
+        /// The setting.
+        key: &'static str,
         /// Which.
         address: SocketAddr,
         /// Why.
@@ -110,8 +112,9 @@ impl NodeBuilder {
     pub async fn start(self) -> Result<Node, NodeError> {
         let Self { config, extensions, engine, gates } = self;
         config.check()?;
-        let bind = |address| Listener::bind(address).map_err(|source| NodeError::Bind { address, source });
-        let (public, internal) = (bind(config.listen)?, bind(config.internal_listen)?);
+        let bind = |key, address| Listener::bind(address).map_err(|source| NodeError::Bind { key, address, source });
+        let public = bind("listen", config.listen)?;
+        let internal = bind("internal_listen", config.internal_listen)?;
         let metrics = Arc::new(Metrics::new().map_err(|error| NodeError::Metrics(error.to_string()))?);
 
         let id = NodeId::random();

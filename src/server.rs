@@ -124,11 +124,16 @@ impl Server {
         LocalClient::start(self.clone(), true).await
     }
 
-    /// Ends overdue sessions. Called about once a second.
+    /// Ends overdue sessions, and counts those that are left. Called about once a second.
     pub async fn sweep(&self, limit: usize) {
         match self.sessions().store().sweep(limit).await {
             Ok(ended) => ended.into_iter().for_each(|session| self.session_ended(session, Ended::Expired)),
             Err(error) => self.engine_failed("sweep", &error),
+        }
+        match self.sessions().store().sessions().await {
+            // More than an i64 can count do not fit into memory.
+            Ok(count) => self.metrics().sessions.set(i64::try_from(count).unwrap_or(i64::MAX)),
+            Err(error) => self.engine_failed("sessions", &error),
         }
         for session in self.sessions().take_ended_by_gap() {
             self.session_ended(session, Ended::Gap);

@@ -29,7 +29,9 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         }
     };
     if let Err(error) = logs::start(&config.log) {
-        complain(&error.context("bad configuration: `log.level` takes error, warn, info, debug, trace or directives"));
+        complain(
+            &error.context("bad configuration: `log.level` takes off, error, warn, info, debug, trace or directives"),
+        );
         return ExitCode::from(MISUSED);
     }
     raise_file_limit();

@@ -22,8 +22,10 @@ const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where clients connect. Port 0 picks a free one.
+    #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
     /// Where metrics and health are served.
+    #[serde(deserialize_with = "address")]
     pub internal_listen: SocketAddr,
     /// Where Bayeux is spoken: `PATH` or `PATH=DIALECT`, dialect `faye` or `cometd`.
     #[serde(deserialize_with = "mounts", serialize_with = "write_mounts")]
@@ -166,6 +168,24 @@ pub enum ConfigError {
     },
 }
 
+/// Whether every `WEFT_*` variable is a setting. What the layers say of an unknown one does not name the variable.
+fn check_environment() -> Result<(), ConfigError> {
+    let known = serde_json::to_value(Config::default()).map_err(|error| ConfigError::Source(error.to_string()))?;
+    for (name, _) in std::env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let lower = name.to_ascii_lowercase();
+        let Some(path) = lower.strip_prefix("weft_") else { continue };
+        let setting = path.split("__").try_fold(&known, |value, key| value.get(key));
+        if setting.is_none_or(serde_json::Value::is_object) {
+            return Err(ConfigError::Source(format!(
+                "environment variable `{name}` is not a setting: every variable that begins with WEFT_ must be one, such \
+                 as WEFT_LISTEN or WEFT_LIMITS__SESSIONS"
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl TryFrom<String> for EngineKind {
     type Error = String;
 
@@ -265,6 +285,7 @@ impl Config {
         if let Some(path) = file {
             builder = builder.add_source(config::File::from(PathBuf::from(path)).format(config::FileFormat::Toml));
         }
+        check_environment()?;
         builder = builder.add_source(
             config::Environment::with_prefix("WEFT").prefix_separator("_").separator("__").try_parsing(true),
         );
@@ -294,10 +315,12 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |key, problem: &str| Err(ConfigError::Value { key, problem: problem.to_owned() });
         if self.timeout < Duration::from_millis(100) || self.timeout > Duration::from_secs(3600) {
-            return wrong("timeout", "must be between 100ms and 1h");
+            let given = humantime::format_duration(self.timeout);
+            return wrong("timeout", &format!("must be between 100ms and 1h, not {given}"));
         }
         if !self.log.is_level() {
-            let allowed = "must be error, warn, info, debug or trace, or directives such as info,weft::session=debug";
+            let allowed =
+                "must be off, error, warn, info, debug or trace, or directives such as info,weft::session=debug";
             return Err(ConfigError::Value {
                 key: "log.level",
                 problem: format!("{allowed}, not `{}`", self.log.level),
@@ -426,11 +449,17 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.trim().parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
     }
-    humantime::parse_duration(text).map_err(|error| format!("invalid duration `{text}`: {error}"))
+    humantime::parse_duration(text).map_err(|_| format!("invalid duration `{text}`"))
 }
 
 fn write_duration<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let form = "write an IP address and a port, such as `127.0.0.1:8000` or `[::1]:8000`";
+    text.parse().map_err(|_| serde::de::Error::custom(format_args!("invalid address `{text}`: {form}")))
 }
 
 /// A list of mounts, or (from the environment) one text with commas.

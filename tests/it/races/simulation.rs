@@ -2,7 +2,7 @@
 //! replies; publishers; subscriptions that come and go; feeds that break. Afterwards every message that a session was
 //! owed has come, and each channel's in order.
 //!
-//! Each run follows from its seed. `WEFT_SEED=n` replays one run, `WEFT_RUNS=n` searches through more.
+//! Each run follows from its seed. `SIMULATION_SEED=n` replays one run, `SIMULATION_RUNS=n` searches through more.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -289,9 +289,9 @@ async fn run(seed: u64) {
 #[test]
 fn nothing_is_lost_in_random_runs() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("WEFT_SEED") {
+    let seeds = match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("WEFT_RUNS").unwrap_or(300),
+        None => 0..number("SIMULATION_RUNS").unwrap_or(300),
     };
     let mut failed = BTreeMap::new();
     for seed in seeds {
@@ -302,5 +302,5 @@ fn nothing_is_lost_in_random_runs() {
             failed.insert(seed, panic.downcast_ref::<String>().cloned().unwrap_or_default());
         }
     }
-    assert!(failed.is_empty(), "failing seeds (replay with WEFT_SEED=n): {failed:#?}");
+    assert!(failed.is_empty(), "failing seeds (replay with SIMULATION_SEED=n): {failed:#?}");
 }

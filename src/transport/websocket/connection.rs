@@ -52,8 +52,8 @@ pub(super) struct Connection {
     heard: Instant,
     /// When it last sent a frame of its own accord.
     spoke: Instant,
-    /// Since when the kernel has not taken what is queued.
-    stuck_since: Option<Instant>,
+    /// Since when the kernel has taken nothing of what is queued, as far as was looked, and what it had taken before.
+    stuck_since: Option<(Instant, u64)>,
 }
 
 /// Which ping stands for which positions.
@@ -137,7 +137,7 @@ impl Connection {
         if self.held.is_none() {
             deadline = deadline.min(self.spoke + settings.idle_timeout);
         }
-        if let Some(since) = self.stuck_since {
+        if let Some((since, _)) = self.stuck_since {
             deadline = deadline.min(since + settings.write_timeout);
         }
         if self.refresh_after > Instant::now() {
@@ -318,7 +318,14 @@ impl Connection {
     async fn on_timer(&mut self) -> Result<(), Finish> {
         let now = Instant::now();
         let settings = self.web.settings();
-        if self.stuck_since.is_some_and(|since| now >= since + settings.write_timeout) {
+        if let Some((since, taken)) = self.stuck_since
+            && now >= since + settings.write_timeout
+        {
+            if self.wire.taken() > taken {
+                // A slow peer that gets on is not a stuck one.
+                self.stuck_since = Some((now, self.wire.taken()));
+                return Ok(());
+            }
             self.web.server().metrics().limit(Limit::WriteTime);
             return Err(Finish::Gone);
         }
@@ -377,7 +384,8 @@ impl Connection {
     }
 
     fn note_queued(&mut self) {
-        self.stuck_since.get_or_insert_with(Instant::now);
+        let taken = self.wire.taken();
+        self.stuck_since.get_or_insert_with(|| (Instant::now(), taken));
     }
 
     /// Gives the session back in order, with exactly what was confirmed.

@@ -16,11 +16,18 @@ pub(super) struct Draining {
     out: Vec<u8>,
     /// How much of it the kernel has.
     taken: usize,
+    /// Bytes that the kernel has taken since the connection began.
+    total: u64,
 }
 
 impl Draining {
     pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, out: Vec::new(), taken: 0 }
+        Self { tcp, out: Vec::new(), taken: 0, total: 0 }
+    }
+
+    /// Bytes that the kernel has taken since the connection began: whether a slow peer gets on.
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 }
 
@@ -41,11 +48,14 @@ impl AsyncWrite for Draining {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { tcp, out, taken } = &mut *self;
+        let Self { tcp, out, taken, total } = &mut *self;
         while let Some(rest) = out.get(*taken..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut *tcp).poll_write(context, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => *taken += count,
+                count => {
+                    *taken += count;
+                    *total += count as u64;
+                }
             }
         }
         (*out, *taken) = (Vec::new(), 0);

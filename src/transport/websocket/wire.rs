@@ -92,6 +92,11 @@ impl Wire {
         self.queued > MAX_QUEUED
     }
 
+    /// Bytes that the kernel has taken so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.socket.get_ref().total()
+    }
+
     /// Queues a text frame with this JSON.
     pub(super) fn queue(&mut self, json: Bytes) -> Result<(), Gone> {
         // What we encode is UTF-8; if it were not, the peer could not read it anyway.

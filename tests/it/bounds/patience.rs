@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use super::Bounded;
-use crate::support::bayeux::{Client, MOUNT};
+use crate::support::bayeux::{Client, MOUNT, Poster, publish};
 use crate::support::events::EventStream;
 use crate::support::http::{Connection, request};
-use crate::support::websocket::RawSocket;
+use crate::support::websocket::{RawSocket, frame};
 use crate::support::{soon, within};
 
 /// The bound under test: short enough to sit through, long enough to be sure that it was waited for.
@@ -140,6 +141,39 @@ async fn a_socket_that_is_not_read() {
     let rest = async { while socket.next().await.is_some_and(|frame| frame.close_code().is_none()) {} };
     soon("the socket ends", rest).await;
     bounded.serves_on("a socket that is not read").await;
+}
+
+/// A peer that reads slowly is slow, not stuck: one message that takes it several times the bound arrives whole.
+#[tokio::test]
+async fn a_socket_that_is_read_slowly() {
+    const SIZE: usize = 24 << 20;
+    let bounded = Bounded::start(|config| {
+        config.limits.write_timeout = SHORT;
+        config.limits.body_bytes = 2 * SIZE;
+        config.limits.log_bytes = 2 * SIZE;
+    })
+    .await;
+    let mut client = Client::handshake(bounded.addr()).await;
+    client.subscribe("/large").await;
+    let mut connection = Connection::open(bounded.addr()).await;
+    let key = ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13"), key];
+    connection.send(&request("GET", MOUNT, &headers, None)).await;
+    soon("the upgrade", connection.head()).await.expect("readable").expect("open");
+    let connect = client.connect_message("first", "websocket").to_string();
+    connection.send(&frame(1, connect.as_bytes())).await;
+    let (mut stream, _) = connection.into_parts();
+    let mut poster = Poster::new(bounded.addr());
+    publish(&mut poster, "/large", json!("x".repeat(SIZE))).await;
+    let mut pace = tokio::time::interval(SHORT / 10);
+    let mut piece = vec![0; 256 << 10];
+    let mut received = 0;
+    while received < SIZE {
+        pace.tick().await;
+        let count = soon("the next piece", stream.read(&mut piece)).await.expect("the socket is open");
+        assert_ne!(count, 0, "cut after {received} bytes");
+        received += count;
+    }
 }
 
 /// A peer that asks and asks and never reads the answers is not read from any more, and then cut.

@@ -2,6 +2,7 @@
 
 mod canary;
 mod config;
+mod written;
 
 use std::io;
 use std::net::SocketAddr;

@@ -18,6 +18,8 @@ use crate::bayeux::Pattern;
 use crate::engine::{Control, Delivery, Engine, EngineError, Feed, FeedEvent, Position, Store};
 
 const SHARDS: usize = 32;
+/// Logs that may stay on the feed although nobody wants them now.
+const MAX_LINGERING: usize = 10_000;
 /// Receivers that are served under one read lock.
 const CHUNK: usize = 256;
 /// Receivers after which the feed's reader lets other tasks run.
@@ -193,6 +195,8 @@ impl Hub {
     }
 
     fn start_dropping(&self) -> Vec<Pattern> {
+        // Clients choose the names: many that were wanted for a moment must not pile up for as long as a few may linger.
+        let linger = if self.logs() > MAX_LINGERING + self.wanted() { Duration::ZERO } else { self.linger };
         let mut idle = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.write();
@@ -201,7 +205,7 @@ impl Hub {
                 let mut phase = log.phase.lock();
                 match *phase {
                     Phase::Silent => return !unwanted,
-                    Phase::Live { idle_since: Some(since) } if unwanted && since.elapsed() >= self.linger => {
+                    Phase::Live { idle_since: Some(since) } if unwanted && since.elapsed() >= linger => {
                         *phase = Phase::Dropping;
                         idle.push(pattern.clone());
                     }
@@ -215,6 +219,17 @@ impl Hub {
             }
         }
         idle
+    }
+
+    /// How many logs this node knows.
+    fn logs(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// How many of them have a receiver.
+    fn wanted(&self) -> usize {
+        let wanted = |log: &&Arc<Log>| !log.members.read().is_empty();
+        self.shards.iter().map(|shard| shard.read().values().filter(wanted).count()).sum()
     }
 
     /// Reads the feed until it ends.

@@ -112,6 +112,9 @@ impl Session {
                 }
                 self.late_before = false;
                 if self.left_before_the_stream(connect_id, retry) {
+                    // Answered empty: a copy of it is late too.
+                    self.remember(connect_id);
+                    self.concluded = true;
                     return Settled::Late;
                 }
                 self.settle_poll(connect_id, retry)
@@ -192,8 +195,8 @@ impl Session {
     }
 
     /// Whether the id belongs to a connect that is over: an older one than the newest, or the newest itself once it was
-    /// answered empty (messages under its id would be confirmed by a client that has moved on). Never twice in a row: a client that starts its
-    /// ids again must get on.
+    /// answered empty (messages under its id would be confirmed by a client that has moved on). Never twice in a row: a
+    /// client that starts its ids again must get on.
     fn is_late(&self, connect_id: &str) -> bool {
         let newest = self.recent.back().is_some_and(|(id, _)| **id == *connect_id);
         let known = self.recent.iter().any(|(id, seen)| **id == *connect_id && seen.elapsed() < REMEMBERED_FOR);

@@ -416,7 +416,9 @@ impl Connection {
                 if let Some((connect, _)) = self.connect.take() {
                     let _ = self.answer(connect).await;
                 }
-                if self.wire.close(code, reason).await
+                // A token of its own: an answer to an earlier ping proves less.
+                let token = (self.pings.count + 1).to_string();
+                if self.wire.close(code, reason, &token).await
                     && let Some(held) = &self.held
                 {
                     held.confirm(&held.sent());

@@ -156,21 +156,22 @@ impl Wire {
         let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
     }
 
-    /// Says why and waits for the peer's answer. True when it came: the peer has read all that was sent before.
-    pub(super) async fn close(&mut self, code: CloseCode, reason: &'static str) -> bool {
+    /// Says why and waits for the peer's answer. True when a pong to `token` came with it: the peer has read all that was
+    /// sent before. (A close frame alone may have crossed ours, from a peer that had stopped reading.)
+    pub(super) async fn close(&mut self, code: CloseCode, reason: &'static str, token: &str) -> bool {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        let mut answered = false;
         let goodbye = async {
-            if self.socket.send(Message::Close(Some(frame))).await.is_err() {
-                return false;
+            self.socket.feed(Message::Ping(token.to_owned().into())).await?;
+            self.socket.send(Message::Close(Some(frame))).await?;
+            while let Some(message) = self.socket.next().await {
+                answered |= matches!(message?, Message::Pong(pong) if *pong == *token.as_bytes());
             }
-            while let Some(Ok(message)) = self.socket.next().await {
-                if message.is_close() {
-                    return true;
-                }
-            }
-            false
+            Ok::<_, Error>(())
         };
-        tokio::time::timeout(CLOSE_PATIENCE, goodbye).await.unwrap_or(false)
+        // However it ends, and whether in time: what counts is the pong.
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
+        answered
     }
 }
 

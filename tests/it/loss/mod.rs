@@ -1,6 +1,7 @@
 //! Loss probes: numbered messages, each publish acknowledged, and connections that break at the worst moment. Nothing
 //! may be missing and the order must hold; a message may come twice only where a connection was cut.
 
+mod handover;
 mod polling;
 mod sockets;
 mod streams;

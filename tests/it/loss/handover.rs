@@ -1,0 +1,54 @@
+//! A node that stops hands its sockets over: two nodes share an engine, the client goes on with the other one.
+
+use serde_json::json;
+use weft::engine::memory::MemoryEngine;
+use weft::{Config, Node};
+
+use super::CHANNEL;
+use crate::support::bayeux::{Client, MOUNT, Poster, publish};
+use crate::support::soon;
+use crate::support::websocket::{RawSocket, frame};
+
+async fn node_on(engine: &MemoryEngine) -> Node {
+    let free = "127.0.0.1:0".parse().expect("an address");
+    let config = Config { listen: free, internal_listen: free, ..Config::default() };
+    Node::builder(config).memory_engine(engine.clone()).start().await.expect("the node starts")
+}
+
+/// A socket on a node that stops right after it has pushed a message, before any ping could confirm it. Gives what the
+/// other node still has for the session.
+async fn due_after_a_stop(answers_pings: bool) -> Vec<serde_json::Value> {
+    let engine = MemoryEngine::default();
+    let (leaving, staying) = (node_on(&engine).await, node_on(&engine).await);
+    let mut client = Client::connected(staying.public_addr()).await;
+    client.subscribe(CHANNEL).await;
+    let mut socket = RawSocket::open(leaving.public_addr(), MOUNT).await;
+    socket.send_text(&client.connect_message("bind", "websocket").to_string()).await;
+    publish(&mut Poster::new(staying.public_addr()), CHANNEL, json!(1)).await;
+    let pushed = soon("the push", socket.next_frame()).await.expect("open");
+    assert_eq!(pushed.messages()[0]["data"], 1);
+    let stopping = tokio::spawn(leaving.stop());
+    if answers_pings {
+        // Answers pings and the close frame like any client.
+        while soon("the end", socket.next()).await.is_some_and(|frame| frame.close_code().is_none()) {}
+        socket.send(&frame(8, &1001_u16.to_be_bytes())).await;
+    } else {
+        // A page that was left at the same moment: its close frame crosses the node's.
+        socket.send(&frame(8, &1001_u16.to_be_bytes())).await;
+    }
+    drop(socket);
+    soon("the node stops", stopping).await.expect("no panic");
+    let due = client.poll_at_once().await.data();
+    staying.stop().await;
+    due
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_pong_proves_is_not_sent_again() {
+    assert!(due_after_a_stop(true).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_frame_alone_proves_nothing() {
+    assert_eq!(due_after_a_stop(false).await, [json!(1)]);
+}

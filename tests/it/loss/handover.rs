@@ -28,14 +28,18 @@ async fn due_after_a_stop(answers_pings: bool) -> Vec<serde_json::Value> {
     let pushed = soon("the push", socket.next_frame()).await.expect("open");
     assert_eq!(pushed.messages()[0]["data"], 1);
     let stopping = tokio::spawn(leaving.stop());
-    if answers_pings {
-        // Answers pings and the close frame like any client.
-        while soon("the end", socket.next()).await.is_some_and(|frame| frame.close_code().is_none()) {}
-        socket.send(&frame(8, &1001_u16.to_be_bytes())).await;
-    } else {
-        // A page that was left at the same moment: its close frame crosses the node's.
-        socket.send(&frame(8, &1001_u16.to_be_bytes())).await;
+    loop {
+        // A page that was left at the same moment does not answer any more; its close frame has crossed the node's.
+        let next = if answers_pings {
+            soon("the end", socket.next()).await
+        } else {
+            soon("the end", socket.next_frame()).await
+        };
+        if next.expect("a close frame").close_code().is_some() {
+            break;
+        }
     }
+    socket.send(&frame(8, &1001_u16.to_be_bytes())).await;
     drop(socket);
     soon("the node stops", stopping).await.expect("no panic");
     let due = client.poll_at_once().await.data();

@@ -1,12 +1,14 @@
 //! Where sessions, subscriptions and messages are kept: one log per channel and wildcard pattern, one cursor per
 //! session. What a session still has to get is what its logs hold past its cursor.
 //!
-//! [`Engine`] states the promises; [`memory`] keeps them inside one process. The rest of the server talks to a
+//! [`Engine`] states the promises; [`memory`] keeps them inside one process, `redis` for many nodes. The rest of the server talks to a
 //! [`Store`], which adds deadlines. `tests/it/contract` runs one suite against every engine.
 
 pub mod gates;
 pub mod memory;
 mod position;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod store;
 mod types;
 

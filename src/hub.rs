@@ -47,6 +47,13 @@ pub trait ControlSink: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MemberId(u64);
 
+/// A moment in the life of a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    era: u64,
+    arrivals: u64,
+}
+
 /// The fan-out of one node.
 pub struct Hub {
     store: Arc<Store>,
@@ -55,6 +62,8 @@ pub struct Hub {
     next_member: AtomicU64,
     /// Counts the breaks of the feed: what was listened to before one is not live after it.
     era: AtomicU64,
+    /// Counts the logs that came onto the feed.
+    arrivals: AtomicU64,
     /// Woken when logs were dropped from the feed, for those who wait to listen to them again.
     dropped: Notify,
     /// How long a log stays on the feed after its last receiver left: polls come and go.
@@ -73,8 +82,8 @@ struct Log {
 enum Phase {
     /// Not on the feed.
     Silent,
-    /// On the feed. With the time since when nobody wants it.
-    Live { idle_since: Option<Instant> },
+    /// On the feed. With the time since when nobody wants it, and its number in the order of arrival.
+    Live { idle_since: Option<Instant>, arrival: u64 },
     /// Being taken off the feed: wait for the end of it, then listen again.
     Dropping,
 }
@@ -88,6 +97,7 @@ impl Hub {
             hasher: RandomState::new(),
             next_member: AtomicU64::new(1),
             era: AtomicU64::new(0),
+            arrivals: AtomicU64::new(0),
             dropped: Notify::new(),
             linger,
         }
@@ -114,7 +124,7 @@ impl Hub {
         let mut shard = self.shard(pattern).write();
         let log = shard.entry(pattern.clone()).or_insert_with(|| Arc::new(Log::new()));
         log.members.write().insert(id, receiver.clone());
-        if let Phase::Live { idle_since } = &mut *log.phase.lock() {
+        if let Phase::Live { idle_since, .. } = &mut *log.phase.lock() {
             *idle_since = None;
         }
     }
@@ -126,10 +136,33 @@ impl Hub {
         members.swap_remove(&id);
         if members.is_empty() {
             members.shrink_to_fit();
-            if let Phase::Live { idle_since } = &mut *log.phase.lock() {
+            if let Phase::Live { idle_since, .. } = &mut *log.phase.lock() {
                 *idle_since = Some(Instant::now());
             }
         }
+    }
+
+    /// The present, for [`Hub::is_warm`].
+    pub fn moment(&self) -> Moment {
+        Moment { era: self.era.load(Ordering::Acquire), arrivals: self.arrivals.load(Ordering::Acquire) }
+    }
+
+    /// Whether a receiver that has joined these logs misses nothing although nobody reads them: each is on the feed since
+    /// before `moment`, ended at `head` some time later, which is not past `from`, and has brought nothing past `from`
+    /// since then that the receiver could have missed.
+    pub fn is_warm<'a>(
+        &self,
+        moment: Moment,
+        mut logs: impl Iterator<Item = (&'a Pattern, Position, Position)>,
+    ) -> bool {
+        let warm = |(pattern, head, from): (&Pattern, Position, Position)| {
+            let Some(log) = self.log(pattern) else { return false };
+            let listened = matches!(*log.phase.lock(), Phase::Live { arrival, .. } if arrival < moment.arrivals);
+            // Looked at after joining: what comes later is offered.
+            let tail = log.tail.load(Ordering::Acquire);
+            listened && head != Position::default() && head <= from && tail <= from.0
+        };
+        logs.all(warm) && self.era.load(Ordering::Acquire) == moment.era
     }
 
     /// Returns when the feed carries all of these logs.
@@ -162,7 +195,8 @@ impl Hub {
                     let mut phase = log.phase.lock();
                     // Under the phase's lock: a break that comes now silences the log again.
                     if *phase == Phase::Silent && self.era.load(Ordering::Acquire) == era {
-                        *phase = Phase::Live { idle_since: None };
+                        let arrival = self.arrivals.fetch_add(1, Ordering::AcqRel);
+                        *phase = Phase::Live { idle_since: None, arrival };
                     }
                 }
             }
@@ -205,7 +239,7 @@ impl Hub {
                 let mut phase = log.phase.lock();
                 match *phase {
                     Phase::Silent => return !unwanted,
-                    Phase::Live { idle_since: Some(since) } if unwanted && since.elapsed() >= linger => {
+                    Phase::Live { idle_since: Some(since), .. } if unwanted && since.elapsed() >= linger => {
                         *phase = Phase::Dropping;
                         idle.push(pattern.clone());
                     }
@@ -264,7 +298,7 @@ impl Hub {
 
     async fn fan_out(&self, pattern: &Pattern, previous: Position, delivery: &Arc<Delivery>) {
         let Some(log) = self.log(pattern) else { return };
-        let tail = log.tail.swap(delivery.position.0, Ordering::Relaxed);
+        let tail = log.tail.swap(delivery.position.0, Ordering::AcqRel);
         let broken = tail != 0 && tail != previous.0;
         // From the end to the start: a member that leaves meanwhile is replaced by the last one, which then is seen
         // twice (and drops the copy by its position) but never left out.

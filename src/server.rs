@@ -161,7 +161,7 @@ impl Server {
 
     fn engine_failed(&self, operation: &'static str, error: &EngineError) {
         self.metrics().engine_errors.inc();
-        if matches!(error, EngineError::Full(_)) {
+        if matches!(error, EngineError::Full(_) | EngineError::OutOfMemory) {
             self.metrics().limit(Limit::EngineMemory);
         }
         tracing::warn!(%error, operation, "engine call failed");
@@ -174,6 +174,7 @@ impl Server {
             EngineError::Full(limit) => {
                 BayeuxError::limit(503, "", format!("Out of memory for messages: the limit is {limit} bytes"))
             }
+            EngineError::OutOfMemory => BayeuxError::limit(503, "", "Out of memory for messages".to_owned()),
             _ => BayeuxError::unavailable("Storage unavailable, try again"),
         }
     }

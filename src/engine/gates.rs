@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -23,6 +24,9 @@ pub struct Gates(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     closed: Mutex<HashMap<Point, Arc<State>>>,
+    /// Operations that stand before no gate, and how many have come to their end.
+    running: AtomicUsize,
+    finished: AtomicUsize,
     /// Where every operation hesitates for a random while.
     jitter: Option<Mutex<fastrand::Rng>>,
 }
@@ -30,6 +34,16 @@ struct Inner {
 struct State {
     arrived: Semaphore,
     open: Semaphore,
+}
+
+/// An operation under way.
+pub(crate) struct Running(Gates);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.0.finished.fetch_add(1, Ordering::AcqRel);
+        self.0.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// One closed gate; opens when dropped.
@@ -43,7 +57,7 @@ impl Gates {
     /// Gates at which every operation lets others run first for a random while: for simulations of many interleavings.
     pub fn jittery(seed: u64) -> Self {
         let jitter = Some(Mutex::new(fastrand::Rng::with_seed(seed)));
-        Self(Arc::new(Inner { closed: Mutex::default(), jitter }))
+        Self(Arc::new(Inner { jitter, ..Inner::default() }))
     }
 
     /// Closes the gate: from now on operations wait there until [`Gate::open`].
@@ -51,6 +65,17 @@ impl Gates {
         let state = Arc::new(State { arrived: Semaphore::new(0), open: Semaphore::new(0) });
         self.0.closed.lock().insert(point, state.clone());
         Gate { gates: self.clone(), point, state }
+    }
+
+    /// How many operations are under way, but for those that a gate holds, and how many have ended so far.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.0.running.load(Ordering::Acquire), self.0.finished.load(Ordering::Acquire))
+    }
+
+    /// Counts an operation as under way until the result is dropped.
+    pub(crate) fn running(&self) -> Running {
+        self.0.running.fetch_add(1, Ordering::AcqRel);
+        Running(self.clone())
     }
 
     /// Waits while the gate is closed.

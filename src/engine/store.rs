@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::gates::{Gates, Point};
 use super::memory::MemoryNode;
 use super::position::Position;
+#[cfg(feature = "redis")]
+use super::redis::RedisNode;
 use super::types::*;
 use super::{Engine, Publication};
 use crate::bayeux::Pattern;
@@ -20,6 +22,8 @@ pub struct Store {
 /// The engines that exist. An enum rather than a type parameter keeps the layers above free of generics.
 enum Backend {
     Memory(MemoryNode),
+    #[cfg(feature = "redis")]
+    Redis(RedisNode),
 }
 
 /// Calls the backend's method of that name under the deadline and between its gates.
@@ -28,6 +32,9 @@ macro_rules! call {
         $self.guard(stringify!($operation), async {
             match &$self.backend {
                 Backend::Memory(engine) => engine.$operation($($argument),*).await,
+                #[cfg(feature = "redis")]
+                // Boxed: callers should not carry the room for it while they wait for something else.
+                Backend::Redis(engine) => Box::pin(engine.$operation($($argument),*)).await,
             }
         }).await
     };
@@ -39,6 +46,30 @@ impl Store {
         Self { backend: Backend::Memory(engine), deadline, gates: None }
     }
 
+    /// A store on Redis. `deadline` bounds every call; it should be longer than what a command may take.
+    #[cfg(feature = "redis")]
+    pub fn redis(engine: RedisNode, deadline: Duration) -> Self {
+        Self { backend: Backend::Redis(engine), deadline, gates: None }
+    }
+
+    /// Waits until the engine can be used.
+    pub async fn available(&self) {
+        match &self.backend {
+            Backend::Memory(_) => {}
+            #[cfg(feature = "redis")]
+            Backend::Redis(engine) => engine.available().await,
+        }
+    }
+
+    /// The feed has not brought what it should have.
+    pub fn doubt_feed(&self) {
+        match &self.backend {
+            Backend::Memory(_) => {}
+            #[cfg(feature = "redis")]
+            Backend::Redis(engine) => engine.doubt_feed(),
+        }
+    }
+
     /// With pause points, for tests.
     pub fn with_gates(self, gates: Gates) -> Self {
         Self { gates: Some(gates), ..self }
@@ -48,6 +79,8 @@ impl Store {
     pub fn name(&self) -> &'static str {
         match self.backend {
             Backend::Memory(_) => "memory",
+            #[cfg(feature = "redis")]
+            Backend::Redis(_) => "redis",
         }
     }
 
@@ -58,7 +91,9 @@ impl Store {
     ) -> Result<T, EngineError> {
         let Some(gates) = &self.gates else { return self.timed(call).await };
         gates.pass(Point::Before(operation)).await;
+        let running = gates.running();
         let outcome = self.timed(call).await;
+        drop(running);
         gates.pass(Point::After(operation)).await;
         outcome
     }

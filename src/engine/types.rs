@@ -120,6 +120,9 @@ pub enum EngineError {
     /// Nothing was done: the memory for stored messages is used up.
     #[error("the engine holds {0} bytes of messages, its limit")]
     Full(usize),
+    /// Nothing was done: the store behind the engine has no memory left.
+    #[error("the engine is out of memory")]
+    OutOfMemory,
 }
 
 /// Outcome of [`super::Engine::create`].
@@ -232,6 +235,10 @@ pub struct Attached {
     pub version: Version,
     /// The subscriptions.
     pub subscriptions: Vec<Subscription>,
+    /// The newest position of each subscription's log, in their order; zero for a log that is not there.
+    pub heads: Vec<Position>,
+    /// Of the heads: what is stored from now on lies past it.
+    pub clock: Cursor,
     /// Deliver what lies past it.
     pub cursor: Cursor,
     /// A repeated poll never grows: deliver nothing past this.

@@ -117,7 +117,7 @@ impl Attachment {
         member: MemberId,
         limits: Limits,
     ) -> Self {
-        let Attached { epoch, version, subscriptions, cursor, ceiling, first: _ } = attached;
+        let Attached { epoch, version, subscriptions, cursor, ceiling, .. } = attached;
         let state = State {
             mode: Mode::Joining,
             due: true,
@@ -338,6 +338,20 @@ impl Attachment {
         // Position is per partition; with one partition its frontier is the first.
         let frontier = state.queued.positions().first().copied().unwrap_or_default();
         state.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.max(frontier))).collect()
+    }
+
+    /// Starts without reading: the logs hold nothing for the session up to `clock`, and what came since was offered.
+    pub(super) fn start_warm(&self, clock: Cursor) {
+        if let Some(ticket) = self.begin_warm() {
+            self.finish_refresh(ticket, Some(&Snapshot { deliveries: Vec::new(), upto: clock, truncated: false }));
+        }
+    }
+
+    /// As [`Attachment::begin_refresh`], keeping what the feed has brought since the attachment joined.
+    fn begin_warm(&self) -> Option<Ticket> {
+        let mut state = self.state.lock();
+        state.due = false;
+        state.end.is_none().then_some(Ticket { generation: state.generation, resync: false, behind: false })
     }
 
     /// Merges the logs as read with what the feed brought meanwhile. False when the refresh is void and must run again.

@@ -196,6 +196,7 @@ impl Sessions {
     pub async fn attach(&self, session: &SessionId, link: Link<'_>) -> Result<AttachOutcome, EngineError> {
         let attaching = Attaching::begin(self, session);
         self.commit_before_attach(session).await?;
+        let moment = self.0.hub.moment();
         let attached = match self.0.store.attach(AttachRequest { session, link }).await? {
             Attach::Attached(attached) => attached,
             Attach::Late => return Ok(AttachOutcome::Late),
@@ -207,11 +208,18 @@ impl Sessions {
             Link::Stream { .. } | Link::Local => None,
         };
         let first = attached.first;
+        let (heads, clock) = (attached.heads.clone(), attached.clock.clone());
         let member = self.0.hub.member_id();
         let attachment = Arc::new(Attachment::new(session.clone(), attached, connect_id, member, self.0.limits));
         let receiver: Arc<dyn Receiver> = attachment.clone();
         for pattern in attachment.patterns() {
             self.0.hub.join(member, &receiver, &pattern);
+        }
+        // A node that listens already, with nothing to read, need not ask.
+        let plan = attachment.reading_plan();
+        let logs = plan.iter().zip(&heads).map(|((pattern, from), head)| (pattern, *head, *from));
+        if attachment.ceiling().is_none() && plan.len() == heads.len() && self.0.hub.is_warm(moment, logs) {
+            attachment.start_warm(clock);
         }
         attaching.install(&attachment);
         Ok(AttachOutcome::Held(Held::new(attachment, self.clone(), first)))

@@ -71,6 +71,11 @@ impl Log {
         Tail { deliveries: Box::new(self.entries.range(start..).map(|entry| &entry.delivery)), gap }
     }
 
+    /// Position of the newest entry ever appended; where the log began while there is none.
+    pub(super) fn head(&self) -> Position {
+        self.head
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

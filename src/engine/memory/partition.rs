@@ -219,10 +219,15 @@ impl Partition {
             let what = ControlKind::Superseded { epoch: session.epoch, connect_id };
             announcer.control(before.as_ref(), request.session, what);
         }
+        // Borrowed anew: the logs are looked at beside it.
+        let Some(session) = self.sessions.get(request.session) else { return Attach::Unknown };
+        let head = |pattern: &Pattern| self.logs.get(pattern).map(Log::head).unwrap_or_default();
         Attach::Attached(Attached {
             epoch: session.epoch,
             version: session.version,
             subscriptions: subscriptions_of(session),
+            heads: session.subscriptions.keys().map(head).collect(),
+            clock: Cursor::single(clock),
             cursor: Cursor::single(start),
             ceiling: ceiling.map(Cursor::single),
             first,

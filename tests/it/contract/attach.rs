@@ -3,7 +3,7 @@
 use super::*;
 
 /// A session with one message recorded under connect id `1`; gives the attachment and the message's position.
-async fn recorded(engine: &impl Engine) -> (SessionId, Attached, Position) {
+async fn recorded(engine: &impl TestEngine) -> (SessionId, Attached, Position) {
     let session = session(engine, &["/a"]).await;
     let attached = attach_poll(engine, &session, "1").await;
     let position = publish(engine, "/a", "1").await;
@@ -75,7 +75,7 @@ pub async fn ids_that_cycle_do_not_starve(fixture: impl Fixture) {
     attach_poll(&engine, &session, "1").await;
     assert_eq!(poll(&engine, &session, "2").await, Attach::Late);
     attach_poll(&engine, &session, "2").await;
-    tokio::time::advance(Duration::from_secs(61)).await;
+    engine.advance(Duration::from_secs(61)).await;
     attach_poll(&engine, &session, "1").await;
 }
 
@@ -139,7 +139,7 @@ pub async fn heartbeats_confirm_what_was_written_one_heartbeat_ago(fixture: impl
     };
     assert_eq!(engine.heartbeat(&session).await, Ok(Touch::Alive));
     assert_eq!(engine.touch(&session, Some(stream.epoch)).await, Ok(Touch::Alive), "no epoch, no supersede");
-    tokio::time::advance(LIFETIME / 2).await;
+    engine.advance(LIFETIME / 2).await;
     assert_eq!(engine.heartbeat(&session).await, Ok(Touch::Alive));
     assert_eq!(due().await, 0);
     // Written, but reopened before the second heartbeat: due again.
@@ -164,7 +164,7 @@ pub async fn a_poll_that_crosses_the_opening_of_a_stream_leaves_it_alone(fixture
     attach_poll(&engine, &session, "3").await;
     // Neither for ever nor for a poll whose reply was lost.
     attach(&engine, &session, Link::Stream { last_event: None }).await;
-    tokio::time::advance(Duration::from_secs(3)).await;
+    engine.advance(Duration::from_secs(3)).await;
     let attached = attach_poll(&engine, &session, "4").await;
     let next = publish(&engine, "/a", "2").await;
     assert!(next > position);
@@ -182,7 +182,7 @@ pub async fn heartbeats_without_a_stream_confirm_nothing(fixture: impl Fixture) 
     engine.detach(&commit(&session, &stream, position, Progress::Flushed)).await.expect("detached");
     for _ in 0..3 {
         engine.heartbeat(&session).await.expect("alive");
-        tokio::time::advance(LIFETIME / 3).await;
+        engine.advance(LIFETIME / 3).await;
     }
     let next = attach_poll(&engine, &session, "1").await;
     assert_eq!(positions(&snapshot(&engine, &session, &next).await.deliveries), [position]);
@@ -250,7 +250,7 @@ pub async fn a_superseded_stream_stays_closed(fixture: impl Fixture) {
     };
     assert_eq!(reopen(older.epoch).await, Attach::Closed);
     assert!(matches!(reopen(newer.epoch).await, Attach::Attached(_)), "the newest stream may reconnect");
-    tokio::time::advance(Duration::from_secs(11)).await;
+    engine.advance(Duration::from_secs(11)).await;
     // Nobody fights any more: a browser whose last answer was lost comes with an old epoch, and must not stay deaf.
     assert!(matches!(reopen(older.epoch).await, Attach::Attached(_)));
 }
@@ -260,13 +260,13 @@ pub async fn another_nodes_attach_is_told_to_the_first(fixture: impl Fixture) {
     let session = session(&here, &["/a"]).await;
     attach_poll(&here, &session, "1").await;
     let newer = attach_poll(&there, &session, "2").await;
-    let events = drain(&mut here_feed);
+    let events = drain(&here, &mut here_feed).await;
     let [FeedEvent::Control(control)] = &events[..] else { panic!("expected one control, got {events:?}") };
     let superseded = ControlKind::Superseded { epoch: newer.epoch, connect_id: Some("2".into()) };
     assert_eq!(*control, Control { session: session.clone(), what: superseded });
     attach_poll(&there, &session, "3").await;
-    assert!(drain(&mut there_feed).is_empty(), "a node knows of its own attaches");
-    assert!(drain(&mut here_feed).is_empty());
+    assert!(drain(&there, &mut there_feed).await.is_empty(), "a node knows of its own attaches");
+    assert!(drain(&here, &mut here_feed).await.is_empty());
 }
 
 pub async fn commit_after_detach(fixture: impl Fixture) {

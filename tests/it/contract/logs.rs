@@ -9,7 +9,8 @@ pub async fn positions_rise_and_are_the_same_in_every_log(fixture: impl Fixture)
     let first = publish(&engine, "/a/b", "1").await;
     let second = publish(&engine, "/a/b", "2").await;
     assert!(second > first);
-    let announced: Vec<_> = drain(&mut feed)
+    let announced: Vec<_> = drain(&engine, &mut feed)
+        .await
         .into_iter()
         .map(|event| match event {
             FeedEvent::Message { log, delivery, .. } => (log.to_string(), delivery.position),
@@ -86,7 +87,8 @@ pub async fn the_feed_carries_what_is_listened_to_with_its_predecessor(fixture: 
     let first = publish(&there, "/a", "1").await;
     publish(&there, "/b", "2").await;
     let third = publish(&there, "/a", "3").await;
-    let announced: Vec<_> = drain(&mut here_feed)
+    let announced: Vec<_> = drain(&here, &mut here_feed)
+        .await
         .into_iter()
         .filter_map(|event| match event {
             FeedEvent::Message { previous, delivery, .. } => Some((previous, delivery.position)),
@@ -95,10 +97,10 @@ pub async fn the_feed_carries_what_is_listened_to_with_its_predecessor(fixture: 
         .collect();
     assert_eq!(announced.iter().map(|(_, position)| *position).collect::<Vec<_>>(), [first, third]);
     assert_eq!(announced[1].0, first, "each names the one before it");
-    assert!(drain(&mut there_feed).is_empty());
+    assert!(drain(&there, &mut there_feed).await.is_empty());
     here.unlisten(&[pattern("/a")]).await.expect("not listening");
     publish(&there, "/a", "4").await;
-    assert!(drain(&mut here_feed).is_empty());
+    assert!(drain(&here, &mut here_feed).await.is_empty());
 }
 
 pub async fn a_log_lives_as_long_as_a_subscriber(fixture: impl Fixture) {
@@ -110,7 +112,7 @@ pub async fn a_log_lives_as_long_as_a_subscriber(fixture: impl Fixture) {
     assert_eq!(positions(&snapshot(&engine, &other, &attached).await.deliveries), [position]);
 }
 
-async fn assert_gap(engine: &impl Engine, session: &SessionId) {
+async fn assert_gap(engine: &impl TestEngine, session: &SessionId) {
     let attached = attach_poll(engine, session, "1").await;
     assert!(matches!(read(engine, session, &attached, MANY).await, Read::Gap(_)));
     assert_eq!(engine.touch(session, None).await, Ok(Touch::Unknown), "the gap ends the session in the same step");
@@ -135,7 +137,7 @@ pub async fn trimmed_empty_log_is_gap(fixture: impl Fixture) {
     let behind = session(&engine, &["/a"]).await;
     publish(&engine, "/a", "1").await;
     for _ in 0..10 {
-        tokio::time::advance(LIFETIME / 2).await;
+        engine.advance(LIFETIME / 2).await;
         engine.touch(&behind, None).await.expect("alive");
         engine.sweep(MANY).await.expect("swept");
     }

@@ -10,16 +10,45 @@ use std::time::Duration;
 
 use weft::bayeux::{Channel, Pattern};
 use weft::engine::memory::{MemoryEngine, MemoryLimits, MemoryNode};
+use weft::engine::redis::{RedisNode, RedisSettings};
 use weft::engine::*;
+
+use crate::support::redis::Redis;
 
 /// A session's life in these tests; time is paused, so it costs nothing.
 pub const LIFETIME: Duration = Duration::from_secs(90);
 /// More than any test makes.
 pub const MANY: usize = 1000;
 
+/// What tests ask of an engine beyond its contract.
+pub trait TestEngine: Engine {
+    /// Moves its clock on.
+    fn advance(&self, time: Duration) -> impl Future<Output = ()>;
+    /// Returns when everything announced before is in the feed.
+    fn fence(&self) -> impl Future<Output = ()>;
+}
+
+impl TestEngine for MemoryNode {
+    async fn advance(&self, time: Duration) {
+        tokio::time::advance(time).await;
+    }
+
+    async fn fence(&self) {}
+}
+
+impl TestEngine for RedisNode {
+    async fn advance(&self, time: Duration) {
+        RedisNode::advance(self, time).await.expect("moved on");
+    }
+
+    async fn fence(&self) {
+        RedisNode::fence(self).await.expect("the feed is live");
+    }
+}
+
 /// An empty engine to which nodes can be connected.
 pub trait Fixture {
-    type Engine: Engine;
+    type Engine: TestEngine;
 
     fn new() -> impl Future<Output = Self>;
     /// An engine whose logs keep this many entries.
@@ -45,19 +74,39 @@ impl Fixture for Memory {
     }
 }
 
+/// A server, and how its logs are bounded.
+struct OnRedis(Redis, usize);
+
+impl Fixture for OnRedis {
+    type Engine = RedisNode;
+
+    async fn new() -> Self {
+        Self::with_log_entries(RedisSettings::default().log_entries).await
+    }
+
+    async fn with_log_entries(entries: usize) -> Self {
+        // Redis trims whole blocks: of one entry here, so that it is exact.
+        Self(Redis::start_with(&["--stream-node-max-entries", "1"]).await, entries)
+    }
+
+    async fn node(&self) -> (RedisNode, Feed) {
+        self.0.node(|settings| settings.log_entries = self.1).await
+    }
+}
+
 pub fn pattern(name: &str) -> Pattern {
     Pattern::parse(name).expect(name)
 }
 
 /// Stores `data` on a channel.
-pub async fn publish(engine: &impl Engine, channel: &str, data: &str) -> Position {
+pub async fn publish(engine: &impl TestEngine, channel: &str, data: &str) -> Position {
     let channel = Channel::parse(channel).expect(channel);
     let array = format!("[{{\"channel\":\"{channel}\",\"data\":{data}}}]").into();
     engine.publish(Publication { channel, array }).await.expect("stored")
 }
 
 /// A session subscribed to these patterns.
-pub async fn session(engine: &impl Engine, patterns: &[&str]) -> SessionId {
+pub async fn session(engine: &impl TestEngine, patterns: &[&str]) -> SessionId {
     let session = SessionId::random();
     assert_eq!(engine.create(&session, LIFETIME, MANY).await, Ok(Create::Created));
     for name in patterns {
@@ -67,24 +116,24 @@ pub async fn session(engine: &impl Engine, patterns: &[&str]) -> SessionId {
 }
 
 /// A poll under this id.
-pub async fn poll(engine: &impl Engine, session: &SessionId, id: &str) -> Attach {
+pub async fn poll(engine: &impl TestEngine, session: &SessionId, id: &str) -> Attach {
     let link = Link::Poll { connect_id: Some(id), retry: false };
     engine.attach(AttachRequest { session, link }).await.expect("attached")
 }
 
-pub async fn attach(engine: &impl Engine, session: &SessionId, link: Link<'_>) -> Attached {
+pub async fn attach(engine: &impl TestEngine, session: &SessionId, link: Link<'_>) -> Attached {
     match engine.attach(AttachRequest { session, link }).await {
         Ok(Attach::Attached(attached)) => attached,
         other => panic!("expected an attachment, got {other:?}"),
     }
 }
 
-pub async fn attach_poll(engine: &impl Engine, session: &SessionId, id: &str) -> Attached {
+pub async fn attach_poll(engine: &impl TestEngine, session: &SessionId, id: &str) -> Attached {
     attach(engine, session, Link::Poll { connect_id: Some(id), retry: false }).await
 }
 
 /// Reads all logs of an attachment past its cursor.
-pub async fn read(engine: &impl Engine, session: &SessionId, attached: &Attached, max_messages: usize) -> Read {
+pub async fn read(engine: &impl TestEngine, session: &SessionId, attached: &Attached, max_messages: usize) -> Read {
     let cursor = attached.cursor.get(PartitionId::default());
     let from: Vec<_> = attached.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.max(cursor))).collect();
     let request = ReadRequest {
@@ -98,7 +147,7 @@ pub async fn read(engine: &impl Engine, session: &SessionId, attached: &Attached
     engine.read(request).await.expect("read")
 }
 
-pub async fn snapshot(engine: &impl Engine, session: &SessionId, attached: &Attached) -> Snapshot {
+pub async fn snapshot(engine: &impl TestEngine, session: &SessionId, attached: &Attached) -> Snapshot {
     match read(engine, session, attached, MANY).await {
         Read::Snapshot(snapshot) => snapshot,
         other => panic!("expected a snapshot, got {other:?}"),
@@ -111,7 +160,7 @@ pub fn positions(deliveries: &[Arc<Delivery>]) -> Vec<Position> {
 
 /// Records that a reply carries everything up to `upto`.
 pub async fn record(
-    engine: &impl Engine,
+    engine: &impl TestEngine,
     session: &SessionId,
     attached: &Attached,
     id: Option<&str>,
@@ -128,36 +177,47 @@ pub fn commit(session: &SessionId, attached: &Attached, upto: Position, progress
 }
 
 /// Lets time pass as it does for a running engine: swept all the while. Gives who ended.
-pub async fn pass(engine: &impl Engine, time: Duration) -> Vec<EndedSession> {
-    let end = tokio::time::Instant::now() + time;
+pub async fn pass(engine: &impl TestEngine, time: Duration) -> Vec<EndedSession> {
     let mut ended = Vec::new();
-    while tokio::time::Instant::now() < end {
-        tokio::time::advance(Duration::from_secs(1)).await;
+    for _ in 0..time.as_secs_f64().ceil() as usize {
+        engine.advance(Duration::from_secs(1)).await;
         ended.extend(engine.sweep(MANY).await.expect("swept"));
     }
     ended
 }
 
-/// What the feed holds now.
-pub fn drain(feed: &mut Feed) -> Vec<FeedEvent> {
-    std::iter::from_fn(|| feed.try_recv().ok()).collect()
+/// What the feed holds now, but for its own state.
+pub async fn drain(engine: &impl TestEngine, feed: &mut Feed) -> Vec<FeedEvent> {
+    engine.fence().await;
+    let state = |event: &FeedEvent| matches!(event, FeedEvent::Broken | FeedEvent::Restored);
+    std::iter::from_fn(|| feed.try_recv().ok()).filter(|event| !state(event)).collect()
 }
 
-macro_rules! suite {
-    ($engine:ident, $fixture:ty: $($module:ident :: $test:ident),* $(,)?) => {
-        mod $engine {
+macro_rules! suites {
+    ($($module:ident :: $test:ident),* $(,)?) => {
+        mod memory {
             use super::*;
             $(
                 #[tokio::test(start_paused = true)]
                 async fn $test() {
-                    $module::$test(<$fixture as Fixture>::new().await).await;
+                    $module::$test(<Memory as Fixture>::new().await).await;
+                }
+            )*
+        }
+
+        mod redis {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    $module::$test(<OnRedis as Fixture>::new().await).await;
                 }
             )*
         }
     };
 }
 
-suite!(memory, Memory:
+suites!(
     sessions::sessions_expire_unless_heard_of,
     sessions::sessions_are_bounded,
     sessions::redis_away_longer_than_session,

@@ -21,7 +21,7 @@ pub async fn redis_away_longer_than_session(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let (returning, gone) = (session(&engine, &[]).await, session(&engine, &[]).await);
     pass(&engine, Duration::from_secs(5)).await;
-    tokio::time::advance(LIFETIME * 3).await;
+    engine.advance(LIFETIME * 3).await;
     assert_eq!(pass(&engine, LIFETIME / 4).await, []);
     poll(&engine, &returning, "1").await;
     let ended = pass(&engine, LIFETIME / 2).await;
@@ -51,7 +51,7 @@ pub async fn subscriptions_are_bounded(fixture: impl Fixture) {
 pub async fn expire_vs_attach(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let session = session(&engine, &["/a"]).await;
-    tokio::time::advance(LIFETIME * 2).await;
+    engine.advance(LIFETIME * 2).await;
     attach_poll(&engine, &session, "1").await;
     assert_eq!(engine.sweep(MANY).await, Ok(vec![]));
     assert_eq!(engine.touch(&session, None).await, Ok(Touch::Alive));
@@ -61,7 +61,7 @@ pub async fn expire_vs_attach(fixture: impl Fixture) {
 pub async fn expire_vs_subscribe(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let session = session(&engine, &[]).await;
-    tokio::time::advance(LIFETIME * 2).await;
+    engine.advance(LIFETIME * 2).await;
     engine.sweep(MANY).await.expect("swept");
     assert_eq!(engine.subscribe(&session, &pattern("/a"), MANY).await, Ok(Subscribe::Unknown));
     assert_eq!(engine.unsubscribe(&session, &pattern("/a")).await, Ok(Unsubscribe::Unknown));
@@ -95,7 +95,7 @@ pub async fn an_ended_session_leaves_nothing(fixture: impl Fixture) {
     assert_eq!(ended.patterns, [pattern("/a"), pattern("/a/*")]);
     assert_eq!(engine.end(&session, Ended::Disconnected).await, Ok(None));
     publish(&engine, "/a", "1").await;
-    assert!(drain(&mut feed).is_empty(), "no subscriber, no log, nothing to announce");
+    assert!(drain(&engine, &mut feed).await.is_empty(), "no subscriber, no log, nothing to announce");
 }
 
 pub async fn disconnect_while_attached_elsewhere(fixture: impl Fixture) {
@@ -103,8 +103,8 @@ pub async fn disconnect_while_attached_elsewhere(fixture: impl Fixture) {
     let session = session(&here, &["/a"]).await;
     attach_poll(&there, &session, "1").await;
     here.end(&session, Ended::Disconnected).await.expect("ended");
-    assert!(drain(&mut here_feed).is_empty());
-    let events = drain(&mut there_feed);
+    assert!(drain(&here, &mut here_feed).await.is_empty());
+    let events = drain(&there, &mut there_feed).await;
     let [FeedEvent::Control(control)] = &events[..] else { panic!("expected one control, got {events:?}") };
     assert_eq!(*control, Control { session, what: ControlKind::Ended(Ended::Disconnected) });
 }
@@ -128,7 +128,7 @@ pub async fn subscribing_tells_the_attached_node_before_later_messages(fixture: 
     here.subscribe(&session, &pattern("/b"), MANY).await.expect("subscribed");
     publish(&here, "/b", "1").await;
     publish(&here, "/a", "2").await;
-    let events = drain(&mut feed);
+    let events = drain(&there, &mut feed).await;
     let [FeedEvent::Control(control), FeedEvent::Message { log, .. }] = &events[..] else { panic!("{events:?}") };
     assert_eq!(control.what, ControlKind::Resubscribed { version: Version(attached.version.0 + 1) });
     assert_eq!(*log, pattern("/a"));

@@ -4,9 +4,8 @@ use super::*;
 
 const SOCKET: Link<'static> = Link::Socket { connect_id: None, retry: false };
 
-#[tokio::test(start_paused = true)]
-async fn what_no_pong_confirmed_is_due_again() {
-    let (here, there) = two_nodes();
+pub async fn what_no_pong_confirmed_is_due_again(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let socket = here.attach(&session, SOCKET).await;
     here.publish("/a", 1).await;
@@ -16,9 +15,8 @@ async fn what_no_pong_confirmed_is_due_again() {
     assert_eq!(there.poll_now(&session, "9").await, [1, 2], "a socket that broke confirms nothing by itself");
 }
 
-#[tokio::test(start_paused = true)]
-async fn confirmed_positions_are_committed_in_batches() {
-    let (here, there) = two_nodes();
+pub async fn confirmed_positions_are_committed_in_batches(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let socket = here.attach(&session, SOCKET).await;
     here.publish("/a", 1).await;
@@ -33,9 +31,8 @@ async fn confirmed_positions_are_committed_in_batches() {
     assert_eq!(there.poll_now(&session, "9").await, [2]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn detach_writes_exactly_what_was_confirmed() {
-    let (here, there) = two_nodes();
+pub async fn detach_writes_exactly_what_was_confirmed(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let socket = here.attach(&session, SOCKET).await;
     here.publish("/a", 1).await;
@@ -47,9 +44,8 @@ async fn detach_writes_exactly_what_was_confirmed() {
 }
 
 /// A pong can confirm no more than was sent, whatever the peer makes of it.
-#[tokio::test(start_paused = true)]
-async fn confirmation_is_clamped_to_what_was_sent() {
-    let node = node();
+pub async fn confirmation_is_clamped_to_what_was_sent(world: World) {
+    let node = world.node().await;
     let session = node.session(&["/a"]).await;
     let socket = node.attach(&session, SOCKET).await;
     settle(&node, &socket).await;
@@ -60,9 +56,8 @@ async fn confirmation_is_clamped_to_what_was_sent() {
     assert_eq!(node.poll_now(&session, "9").await, [1]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn late_pong_after_reattach() {
-    let (here, there) = two_nodes();
+pub async fn late_pong_after_reattach(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let old = here.attach(&session, SOCKET).await;
     here.publish("/a", 1).await;
@@ -75,9 +70,8 @@ async fn late_pong_after_reattach() {
     assert_eq!(there.poll_now(&session, "9").await, [1], "the old socket's pong confirms nothing any more");
 }
 
-#[tokio::test(start_paused = true)]
-async fn stale_epoch_closes_socket() {
-    let (here, there) = two_nodes();
+pub async fn stale_epoch_closes_socket(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let socket = here.attach(&session, SOCKET).await;
     settle(&here, &socket).await;
@@ -90,10 +84,9 @@ async fn stale_epoch_closes_socket() {
     assert_eq!(step, Step::Ended(weft::session::End::Stale));
 }
 
-#[tokio::test(start_paused = true)]
-async fn old_socket_close_keeps_new() {
+pub async fn old_socket_close_keeps_new(world: World) {
     for elsewhere in [false, true] {
-        let (here, there) = two_nodes();
+        let (here, there) = world.two_nodes().await;
         let session = here.session(&["/a"]).await;
         let old = here.attach(&session, SOCKET).await;
         settle(&here, &old).await;
@@ -107,9 +100,8 @@ async fn old_socket_close_keeps_new() {
 }
 
 /// Subscribed while a commit is under way: it waits until the subscription is known, and is not lost.
-#[tokio::test(start_paused = true)]
-async fn commit_waits_for_unknown_subscriptions() {
-    let (here, there) = two_nodes();
+pub async fn commit_waits_for_unknown_subscriptions(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let socket = here.attach(&session, SOCKET).await;
     here.publish("/a", 1).await;
@@ -117,7 +109,7 @@ async fn commit_waits_for_unknown_subscriptions() {
     there.subscribe(&session, "/b").await;
     socket.confirm(&socket.sent());
     here.sessions.commit().await;
-    quiesce().await;
+    world.quiesce().await;
     settle(&here, &socket).await;
     here.sessions.commit().await;
     drop(socket);
@@ -125,9 +117,8 @@ async fn commit_waits_for_unknown_subscriptions() {
     assert_eq!(there.poll_now(&session, "9").await, [2]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn poll_to_stream_upgrade_one_copy() {
-    let (here, there) = two_nodes();
+pub async fn poll_to_stream_upgrade_one_copy(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     here.publish("/a", 1).await;
     // The poll's reply is on its way when the stream opens.
@@ -139,9 +130,8 @@ async fn poll_to_stream_upgrade_one_copy() {
 }
 
 /// A heartbeat of a stream comes by POST, maybe to another node: it must not take the session from its stream.
-#[tokio::test(start_paused = true)]
-async fn eventsource_post_never_supersedes() {
-    let (here, there) = two_nodes();
+pub async fn eventsource_post_never_supersedes(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let stream = here.attach(&session, Link::Stream { last_event: None }).await;
     settle(&here, &stream).await;
@@ -151,7 +141,7 @@ async fn eventsource_post_never_supersedes() {
     stream.flushed(&stream.sent());
     here.sessions.commit().await;
     for _ in 0..2 {
-        tokio::time::advance(LIFETIME / 3).await;
+        world.advance(LIFETIME / 3).await;
         there.store.heartbeat(&session).await.expect("alive");
     }
     drop(stream);

@@ -1,5 +1,6 @@
-//! Races that lose or repeat messages, each forced with pause points: two nodes of one process share a memory engine,
-//! and a gate holds an engine call just before or just after it happens. Time is paused.
+//! Races that lose or repeat messages, each forced with pause points: two nodes of one process share an engine, and a gate
+//! holds an engine call just before or just after it happens. Each runs on the memory engine, where time is paused, and on
+//! a real Redis.
 
 mod confirm;
 mod feed;
@@ -10,16 +11,19 @@ mod subscriptions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use weft::bayeux::{Channel, Pattern};
 use weft::engine::gates::{Gate, Gates, Point};
 use weft::engine::memory::MemoryEngine;
+use weft::engine::redis::RedisNode;
 use weft::engine::*;
 use weft::hub::{ControlSink, Hub};
 use weft::metrics::Metrics;
 use weft::session::{AttachOutcome, Held, Limits, PollOutcome, Receipt, Sessions, Step};
 
+use crate::support::redis::Redis;
 use crate::support::soon;
 
 /// How long a poll is held.
@@ -29,7 +33,7 @@ const LIFETIME: Duration = Duration::from_secs(90);
 /// The session layer of a node, without transports.
 struct TestNode {
     id: NodeId,
-    engine: MemoryEngine,
+    backend: Backend,
     store: Arc<Store>,
     sessions: Sessions,
     hub: Arc<Hub>,
@@ -38,41 +42,120 @@ struct TestNode {
     feed: JoinHandle<()>,
 }
 
+/// A node's own view of the engine.
+#[derive(Clone)]
+enum Backend {
+    Memory(MemoryEngine),
+    Redis(RedisNode),
+}
+
 impl Drop for TestNode {
     fn drop(&mut self) {
         self.feed.abort();
     }
 }
 
+/// An engine and the nodes on it.
+pub struct World {
+    engine: SharedEngine,
+    nodes: Mutex<Vec<(Gates, Backend)>>,
+}
+
+enum SharedEngine {
+    Memory(MemoryEngine),
+    Redis(Redis),
+}
+
+impl World {
+    fn on_memory() -> Self {
+        Self { engine: SharedEngine::Memory(MemoryEngine::default()), nodes: Mutex::default() }
+    }
+
+    async fn on_redis() -> Self {
+        Self { engine: SharedEngine::Redis(Redis::start().await), nodes: Mutex::default() }
+    }
+
+    async fn node(&self) -> TestNode {
+        self.node_with(roomy(), Gates::default()).await
+    }
+
+    async fn two_nodes(&self) -> (TestNode, TestNode) {
+        (self.node().await, self.node().await)
+    }
+
+    async fn node_with(&self, limits: Limits, gates: Gates) -> TestNode {
+        self.start(limits, gates, Duration::from_secs(30)).await
+    }
+
+    async fn node_lingering(&self, linger: Duration) -> TestNode {
+        self.start(roomy(), Gates::default(), linger).await
+    }
+
+    async fn start(&self, limits: Limits, gates: Gates, linger: Duration) -> TestNode {
+        let id = NodeId::random();
+        let deadline = Duration::from_secs(5);
+        let (store, backend, feed) = match &self.engine {
+            SharedEngine::Memory(engine) => {
+                let (node, feed) = engine.connect(id.clone());
+                (Store::memory(node, deadline), Backend::Memory(engine.clone()), feed)
+            }
+            SharedEngine::Redis(redis) => {
+                let (node, feed) = redis.node_named(id.clone(), |_| {}).await;
+                (Store::redis(node.clone(), deadline), Backend::Redis(node), feed)
+            }
+        };
+        self.nodes.lock().push((gates.clone(), backend.clone()));
+        let store = Arc::new(store.with_gates(gates.clone()));
+        let hub = Arc::new(Hub::new(store.clone(), linger));
+        let tasks = TaskTracker::new();
+        let metrics = Arc::new(Metrics::new().expect("names are distinct"));
+        let sessions = Sessions::new(store.clone(), hub.clone(), limits, metrics, tasks.clone());
+        let controls: Arc<dyn ControlSink> = Arc::new(sessions.clone());
+        let reader = hub.clone();
+        let feed = tokio::spawn(async move { reader.run(feed, controls).await });
+        let node = TestNode { id, backend, store, sessions, hub, gates, tasks, feed };
+        self.quiesce().await;
+        node
+    }
+
+    /// Moves the engine's clock on.
+    async fn advance(&self, time: Duration) {
+        let redis = self.nodes.lock().iter().find_map(|(_, backend)| match backend {
+            Backend::Memory(_) => None,
+            Backend::Redis(node) => Some(node.clone()),
+        });
+        match redis {
+            Some(node) => node.advance(time).await.expect("Redis answers"),
+            None => tokio::time::advance(time).await,
+        }
+    }
+
+    /// Lets everything run that can run: no engine call is under way that no gate holds, and what was announced has been
+    /// taken in. (A call that waits for a feed that a test has broken is left waiting.)
+    async fn quiesce(&self) {
+        let mut before = None;
+        loop {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let nodes = self.nodes.lock().clone();
+            for (_, backend) in &nodes {
+                if let Backend::Redis(node) = backend {
+                    // An error or a time-out means that the feed is down.
+                    let _ = tokio::time::timeout(Duration::from_millis(20), node.fence()).await;
+                }
+            }
+            let progress: Vec<_> = nodes.iter().map(|(gates, _)| gates.progress()).collect();
+            if matches!(self.engine, SharedEngine::Memory(_)) || before.as_ref() == Some(&progress) {
+                return;
+            }
+            before = Some(progress);
+        }
+    }
+}
+
 fn roomy() -> Limits {
     Limits { outbox_messages: 1000, outbox_bytes: 1 << 20 }
-}
-
-fn node_on(engine: &MemoryEngine, limits: Limits) -> TestNode {
-    node_with(engine, limits, Gates::default())
-}
-
-fn node_with(engine: &MemoryEngine, limits: Limits, gates: Gates) -> TestNode {
-    let id = NodeId::random();
-    let (memory, feed) = engine.connect(id.clone());
-    let store = Arc::new(Store::memory(memory, Duration::from_secs(5)).with_gates(gates.clone()));
-    let hub = Arc::new(Hub::new(store.clone(), Duration::from_secs(30)));
-    let tasks = TaskTracker::new();
-    let metrics = Arc::new(Metrics::new().expect("names are distinct"));
-    let sessions = Sessions::new(store.clone(), hub.clone(), limits, metrics, tasks.clone());
-    let controls: Arc<dyn ControlSink> = Arc::new(sessions.clone());
-    let reader = hub.clone();
-    let feed = tokio::spawn(async move { reader.run(feed, controls).await });
-    TestNode { id, engine: engine.clone(), store, sessions, hub, gates, tasks, feed }
-}
-
-fn node() -> TestNode {
-    node_on(&MemoryEngine::default(), roomy())
-}
-
-fn two_nodes() -> (TestNode, TestNode) {
-    let engine = MemoryEngine::default();
-    (node_on(&engine, roomy()), node_on(&engine, roomy()))
 }
 
 impl TestNode {
@@ -143,11 +226,17 @@ impl TestNode {
     }
 
     async fn break_feed(&self) {
-        self.engine.break_feed(&self.id).await;
+        match &self.backend {
+            Backend::Memory(engine) => engine.break_feed(&self.id).await,
+            Backend::Redis(node) => node.break_feed().await,
+        }
     }
 
     async fn restore_feed(&self) {
-        self.engine.restore_feed(&self.id).await;
+        match &self.backend {
+            Backend::Memory(engine) => engine.restore_feed(&self.id).await,
+            Backend::Redis(node) => node.restore_feed().await,
+        }
     }
 }
 
@@ -227,9 +316,82 @@ async fn settle(node: &TestNode, held: &Held) {
     }
 }
 
-/// Lets everything run that can run.
-async fn quiesce() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
+macro_rules! races {
+    (memory: $($alone:ident :: $only:ident),* ; both: $($module:ident :: $test:ident),* $(,)?) => {
+        mod memory {
+            use super::*;
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $only() {
+                    $alone::$only(World::on_memory()).await;
+                }
+            )*
+            $(
+                #[tokio::test(start_paused = true)]
+                async fn $test() {
+                    $module::$test(World::on_memory()).await;
+                }
+            )*
+        }
+
+        mod redis {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $test() {
+                    $module::$test(World::on_redis().await).await;
+                }
+            )*
+        }
+    };
 }
+
+races!(
+    // Of the session layer alone, and long.
+    memory: polls::two_tabs_no_storm;
+    both:
+    polls::message_stored_during_attach_wakes_poll,
+    polls::message_stored_during_warm_attach_wakes_poll,
+    polls::warmth_does_not_outlive_the_feed,
+    polls::message_stored_after_the_read_wakes_poll,
+    polls::overlapping_connect_answers_the_older,
+    polls::stream_answers_the_older_poll,
+    polls::same_id_copy_supersedes,
+    polls::same_id_copy_after_reply,
+    polls::superseded_after_record,
+    polls::superseded_before_record,
+    polls::record_outcome_unknown,
+    polls::unwritten_reply_is_due_again,
+    polls::old_id_copy_after_new_poll,
+    polls::retry_after_unsubscribe_answers_empty,
+    polls::retry_superseded_while_due_is_closed,
+    polls::constant_connect_id_ends,
+    polls::disconnect_while_attached_elsewhere,
+    polls::supersede_before_attach_reply,
+    polls::disconnect_before_attach_reply,
+    confirm::what_no_pong_confirmed_is_due_again,
+    confirm::confirmed_positions_are_committed_in_batches,
+    confirm::detach_writes_exactly_what_was_confirmed,
+    confirm::confirmation_is_clamped_to_what_was_sent,
+    confirm::late_pong_after_reattach,
+    confirm::stale_epoch_closes_socket,
+    confirm::old_socket_close_keeps_new,
+    confirm::commit_waits_for_unknown_subscriptions,
+    confirm::poll_to_stream_upgrade_one_copy,
+    confirm::eventsource_post_never_supersedes,
+    feed::attach_spans_feed_break,
+    feed::feed_breaks_while_listening,
+    feed::feed_breaks_during_the_read,
+    feed::hole_is_seen_during_the_read,
+    feed::feed_cut_other_channel_moves_on,
+    feed::repair_of_one_channel_holds_the_others,
+    feed::slow_reader_rejoins,
+    feed::slow_reader_on_bytes_rejoins,
+    feed::more_than_fits_while_joining,
+    feed::logs_leave_the_feed_and_return,
+    subscriptions::subscribe_elsewhere_while_poll_ready,
+    subscriptions::control_before_attach_reply,
+    subscriptions::subscribe_while_held,
+    subscriptions::unsubscribe_one_of_two_overlapping,
+    subscriptions::one_copy_with_overlapping_patterns,
+);

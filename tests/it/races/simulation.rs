@@ -15,7 +15,7 @@ const PATTERNS: [&str; 7] = ["/a/b", "/a/*", "/a/**", "/d", "/**", "/e/**", "/e/
 const CLIENTS: usize = 4;
 const STEPS: usize = 120;
 
-struct World {
+struct Run {
     nodes: Vec<TestNode>,
     random: RefCell<fastrand::Rng>,
     clients: Vec<Client>,
@@ -39,7 +39,7 @@ struct Client {
     history: RefCell<Vec<String>>,
 }
 
-impl World {
+impl Run {
     fn chance(&self, percent: u32) -> bool {
         self.random.borrow_mut().u32(0..100) < percent
     }
@@ -222,9 +222,12 @@ impl Client {
 }
 
 async fn run(seed: u64) {
-    let engine = MemoryEngine::default();
+    let world = super::World::on_memory();
     let limits = Limits { outbox_messages: 5, outbox_bytes: 1 << 20 };
-    let nodes: Vec<_> = (0..3).map(|index| node_with(&engine, limits, Gates::jittery(seed ^ index))).collect();
+    let mut nodes = Vec::new();
+    for index in 0..3 {
+        nodes.push(world.node_with(limits, Gates::jittery(seed ^ index)).await);
+    }
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(Client {
@@ -239,7 +242,7 @@ async fn run(seed: u64) {
         });
     }
     let random = RefCell::new(fastrand::Rng::with_seed(seed));
-    let world = Rc::new(World { nodes, random, clients, published: RefCell::default() });
+    let world = Rc::new(Run { nodes, random, clients, published: RefCell::default() });
 
     let local = tokio::task::LocalSet::new();
     let mut actors = Vec::new();

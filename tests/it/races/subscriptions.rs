@@ -2,13 +2,12 @@
 
 use super::*;
 
-#[tokio::test(start_paused = true)]
-async fn subscribe_elsewhere_while_poll_ready() {
-    let (here, there) = two_nodes();
+pub async fn subscribe_elsewhere_while_poll_ready(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let gate = here.gate(Point::Before("record"));
     let poll = here.poll(&session, "1");
-    quiesce().await;
+    world.quiesce().await;
     there.publish("/a", 1).await;
     gate.arrived().await;
     // The poll is about to record position 1 while it does not know of this subscription and its message.
@@ -19,55 +18,51 @@ async fn subscribe_elsewhere_while_poll_ready() {
     assert_eq!(answer(poll).await.delivered(), [1, 2, 3]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn control_before_attach_reply() {
-    let (here, there) = two_nodes();
+pub async fn control_before_attach_reply(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a"]).await;
     let gate = here.gate(Point::After("attach"));
     let poll = here.poll(&session, "1");
     gate.arrived().await;
     there.subscribe(&session, "/b").await;
     there.publish("/b", 1).await;
-    quiesce().await;
+    world.quiesce().await;
     gate.open();
     assert_eq!(answer(poll).await.delivered(), [1]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn subscribe_while_held() {
-    let (here, there) = two_nodes();
+pub async fn subscribe_while_held(world: World) {
+    let (here, there) = world.two_nodes().await;
     let session = here.session(&[]).await;
     let poll = here.poll(&session, "1");
-    quiesce().await;
+    world.quiesce().await;
     there.subscribe(&session, "/b").await;
     there.publish("/b", 1).await;
     assert_eq!(answer(poll).await.delivered(), [1]);
 }
 
 /// What waits in the outbox is held against the subscriptions by channel: the message still belongs to the other one.
-#[tokio::test(start_paused = true)]
-async fn unsubscribe_one_of_two_overlapping() {
+pub async fn unsubscribe_one_of_two_overlapping(world: World) {
     for (gone, left) in [("/a/b", "/a/*"), ("/a/*", "/a/b")] {
-        let (here, there) = two_nodes();
+        let (here, there) = world.two_nodes().await;
         let session = here.session(&["/a/b", "/a/*"]).await;
         let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
         settle(&here, &socket).await;
         there.publish("/a/b", 1).await;
-        quiesce().await;
+        world.quiesce().await;
         there.unsubscribe(&session, gone).await;
         there.publish("/a/b", 2).await;
         assert_eq!(take(&here, &socket, 2).await, [1, 2], "{left} is left");
         there.unsubscribe(&session, left).await;
         there.publish("/a/b", 3).await;
-        quiesce().await;
+        world.quiesce().await;
         settle(&here, &socket).await;
         assert_eq!(socket.step(), None, "nothing is left to deliver");
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_copy_with_overlapping_patterns() {
-    let node = node();
+pub async fn one_copy_with_overlapping_patterns(world: World) {
+    let node = world.node().await;
     let session = node.session(&["/a/b", "/a/*", "/a/**", "/**"]).await;
     let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
     settle(&node, &socket).await;

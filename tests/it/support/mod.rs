@@ -5,6 +5,7 @@ pub mod bayeux;
 pub mod events;
 pub mod http;
 pub mod node;
+pub mod redis;
 pub mod websocket;
 
 use std::future::Future;

@@ -1,0 +1,426 @@
+//! The engine on Redis: all sessions, subscriptions and logs live there, nodes keep only what they can lose.
+//!
+//! Every operation is one script (`redis/scripts`), so it is atomic, and costs one round trip. Commands go over lanes, one
+//! pipelined connection each; messages come back over the feed. `docs/redis.md` has the data model and the races.
+
+mod feed;
+mod keys;
+mod lane;
+mod publisher;
+mod reply;
+mod scripts;
+mod settings;
+mod shared;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{AsyncConnectionConfig, Client, Cmd, Value};
+use tokio::sync::mpsc;
+
+use self::feed::{FeedHandle, FeedLoop};
+use self::keys::Keys;
+use self::lane::Lane;
+use self::publisher::{Publisher, Writer, millis};
+use self::reply::{PARTITION, Reply};
+use self::scripts::Script;
+use self::shared::Shared;
+use super::types::*;
+use super::{Cursor, Engine, Feed, Position, Publication};
+use crate::bayeux::Pattern;
+
+pub use settings::{RedisSettings, RedisSettingsError, redacted};
+
+/// Connections for commands: sessions, reads of logs, publishing.
+const LANES: usize = 3;
+/// Commands that may wait on one connection; callers wait for a place.
+const PIPELINE: usize = 1024;
+/// Sessions that one script ends, and logs that it looks after: a script holds up everybody else.
+const SWEEP_SESSIONS: usize = 50;
+const SWEEP_LOGS: usize = 50;
+/// Messages and bytes that one script reads: as above.
+const READ_MESSAGES: usize = 256;
+const READ_BYTES: usize = 256 * 1024;
+/// Sweeps further apart than this mean that Redis was away.
+const SWEEP_PAUSE: Duration = Duration::from_secs(10);
+
+/// One node's connections to Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct RedisNode(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    sessions: Lane,
+    /// Reads have connections of their own: long replies hold up those behind them.
+    logs: Lane,
+    publisher: Publisher,
+    feed: FeedHandle,
+}
+
+/// The tasks of a node's connections. The node works while [`RedisTasks::run`] does.
+pub struct RedisTasks {
+    writer: Writer,
+    feed: FeedLoop,
+}
+
+impl RedisTasks {
+    /// Runs until the last [`RedisNode`] is gone; dropped, it ends at once.
+    pub async fn run(self) {
+        tokio::join!(self.writer.run(), self.feed.run());
+    }
+}
+
+impl RedisNode {
+    /// A node on Redis; gives its connections, its feed, and the tasks behind both. Connects when it is first used, and
+    /// again whenever that is needed.
+    ///
+    /// # Errors
+    /// When the settings contradict themselves. That Redis cannot be reached is no error: it may come.
+    pub fn new(id: NodeId, settings: RedisSettings) -> Result<(Self, Feed, RedisTasks), RedisSettingsError> {
+        let failed = |error: &dyn std::fmt::Display| RedisSettingsError::Client(error.to_string());
+        let info = settings.connection()?;
+        let keys = Keys::new(&settings.prefix, PARTITION, info.redis_settings().db());
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(settings.connect_timeout))
+            .set_response_timeout(Some(settings.command_timeout))
+            .set_pipeline_buffer_size(PIPELINE);
+        let manager = deadpool_redis::Manager::new_with_config(info.clone(), config).map_err(|error| failed(&error))?;
+        let pool = deadpool_redis::Pool::builder(manager)
+            .max_size(LANES)
+            .runtime(deadpool_redis::Runtime::Tokio1)
+            .wait_timeout(Some(settings.connect_timeout))
+            .create_timeout(Some(settings.connect_timeout))
+            .recycle_timeout(Some(settings.connect_timeout))
+            .build()
+            .map_err(|error| failed(&error))?;
+        let client = Client::open(info).map_err(|error| failed(&error))?;
+        let (events, feed) = mpsc::channel(settings.feed_events);
+        let shared = Arc::new(Shared::new(settings, id, keys));
+        let lane = || Lane::new(shared.clone(), pool.clone());
+        let (publisher, writer) = Publisher::new(shared.clone(), lane());
+        let (handle, feed_loop) = FeedHandle::new(shared.clone(), client, events);
+        let inner = Inner { sessions: lane(), logs: lane(), publisher, feed: handle, shared };
+        Ok((Self(Arc::new(inner)), feed, RedisTasks { writer, feed: feed_loop }))
+    }
+
+    /// Waits until Redis can be used.
+    pub async fn available(&self) {
+        self.0.feed.live().await;
+    }
+
+    /// The feed has not brought what it should: it connects anew, and the logs tell what was missed.
+    pub fn doubt_feed(&self) {
+        self.0.shared.doubt.notify_one();
+    }
+
+    /// Returns when everything that was announced before is in the feed.
+    ///
+    /// # Errors
+    /// When the feed breaks meanwhile.
+    pub async fn fence(&self) -> Result<(), EngineError> {
+        self.0.feed.fence().await
+    }
+
+    /// The node's announcements are lost from here on until [`RedisNode::restore_feed`]: for tests of repair.
+    pub async fn break_feed(&self) {
+        self.0.feed.hold_down(true).await;
+    }
+
+    /// Ends [`RedisNode::break_feed`].
+    pub async fn restore_feed(&self) {
+        self.0.feed.hold_down(false).await;
+    }
+
+    /// Moves the clock of the scripts on, if [`RedisSettings::time_travel`] allows it: for tests.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn advance(&self, time: Duration) -> Result<(), EngineError> {
+        let mut command = redis::cmd("INCRBY");
+        command.arg(self.0.shared.keys.skew()).arg(millis(time));
+        self.0.sessions.ask(&command).await.map(|_| ())
+    }
+
+    fn scripts(&self) -> &'static scripts::Scripts {
+        self.0.shared.scripts
+    }
+
+    async fn run(&self, script: &Script, arguments: impl FnOnce(&mut Cmd)) -> Result<Value, EngineError> {
+        self.0.sessions.run(script, arguments).await
+    }
+
+    async fn touch_with<T: Copy>(
+        &self,
+        script: &Script,
+        session: &SessionId,
+        epoch: Option<Epoch>,
+        words: &[(&str, T)],
+    ) -> Result<T, EngineError> {
+        let epoch = epoch.map(|epoch| epoch.0.to_string()).unwrap_or_default();
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(epoch);
+        });
+        reply::outcome(script, reply.await?, words)
+    }
+
+    async fn commit_items(&self, items: &[Commit], detach: bool) -> Result<Vec<CommitOutcome>, EngineError> {
+        let script = &self.scripts().commit;
+        let reply = self.run(script, |command| {
+            for item in items {
+                let kind = match item.progress {
+                    Progress::Confirmed => "confirmed",
+                    Progress::Flushed => "flushed",
+                };
+                command.arg(item.session.as_str()).arg(item.epoch.0).arg(item.version.0);
+                command.arg(item.cursor.get(PARTITION).0).arg(kind).arg(flag(detach));
+            }
+        });
+        let words: Vec<Value> = reply::read(script, reply.await?)?;
+        let outcome = |word| {
+            reply::outcome(
+                script,
+                word,
+                &[
+                    ("committed", CommitOutcome::Committed),
+                    ("outdated", CommitOutcome::Outdated),
+                    ("stale", CommitOutcome::Stale),
+                    ("unknown", CommitOutcome::Unknown),
+                ],
+            )
+        };
+        words.into_iter().map(outcome).collect()
+    }
+}
+
+/// A flag as the scripts take it.
+fn flag(set: bool) -> &'static str {
+    if set { "1" } else { "" }
+}
+
+impl Engine for RedisNode {
+    async fn create(&self, session: &SessionId, lifetime: Duration, max: usize) -> Result<Create, EngineError> {
+        let script = &self.scripts().create;
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(millis(lifetime)).arg(max);
+        });
+        reply::outcome(script, reply.await?, &[("created", Create::Created), ("too_many", Create::TooMany)])
+    }
+
+    async fn touch(&self, session: &SessionId, epoch: Option<Epoch>) -> Result<Touch, EngineError> {
+        let words = [("alive", Touch::Alive), ("stale", Touch::Stale), ("unknown", Touch::Unknown)];
+        self.touch_with(&self.scripts().touch, session, epoch, &words).await
+    }
+
+    async fn heartbeat(&self, session: &SessionId) -> Result<Touch, EngineError> {
+        let words = [("alive", Touch::Alive), ("unknown", Touch::Unknown)];
+        self.touch_with(&self.scripts().heartbeat, session, None, &words).await
+    }
+
+    async fn end(&self, session: &SessionId, why: Ended) -> Result<Option<EndedSession>, EngineError> {
+        let script = &self.scripts().end;
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(why.as_str());
+        });
+        let patterns: Option<Vec<String>> = reply::read(script, reply.await?)?;
+        Ok(patterns.map(|patterns| reply::ended(session, patterns)))
+    }
+
+    async fn subscribe(&self, session: &SessionId, pattern: &Pattern, max: usize) -> Result<Subscribe, EngineError> {
+        let script = &self.scripts().subscribe;
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(pattern.as_str()).arg(max);
+        });
+        reply::outcome(
+            script,
+            reply.await?,
+            &[
+                ("added", Subscribe::Added),
+                ("kept", Subscribe::Kept),
+                ("too_many", Subscribe::TooMany),
+                ("unknown", Subscribe::Unknown),
+            ],
+        )
+    }
+
+    async fn unsubscribe(&self, session: &SessionId, pattern: &Pattern) -> Result<Unsubscribe, EngineError> {
+        let script = &self.scripts().unsubscribe;
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(pattern.as_str());
+        });
+        reply::outcome(
+            script,
+            reply.await?,
+            &[("removed", Unsubscribe::Removed), ("absent", Unsubscribe::Absent), ("unknown", Unsubscribe::Unknown)],
+        )
+    }
+
+    async fn attach(&self, request: AttachRequest<'_>) -> Result<Attach, EngineError> {
+        let (link, connect_id, retry, last) = match request.link {
+            Link::Poll { connect_id, retry } => ("poll", connect_id, retry, None),
+            Link::Socket { connect_id, retry } => ("socket", connect_id, retry, None),
+            Link::Stream { last_event } => ("stream", None, false, last_event),
+            Link::Local => ("local", None, false, None),
+        };
+        let script = &self.scripts().attach;
+        let reply = self.run(script, |command| {
+            command.arg(request.session.as_str()).arg(self.0.shared.node.as_str()).arg(link);
+            command.arg(connect_id.unwrap_or_default()).arg(flag(retry));
+            match last {
+                Some(last) => command.arg(last.epoch.0).arg(last.cursor.get(PARTITION).0),
+                None => command.arg("").arg(""),
+            };
+        });
+        let mut reply = Reply::new(script, reply.await?)?;
+        Ok(match &*reply.kind {
+            "attached" => {
+                let (epoch, version) = (Epoch(reply.number()?), Version(reply.number()?));
+                let (cursor, ceiling) =
+                    (Cursor::single(reply.position()?), reply.maybe_position()?.map(Cursor::single));
+                let (first, clock) = (reply.flag()?, reply.position()?);
+                self.0.shared.saw(clock);
+                let (subscriptions, heads) = (reply.subscriptions()?, reply.heads()?);
+                let clock = Cursor::single(clock);
+                Attach::Attached(Attached { epoch, version, subscriptions, heads, cursor, ceiling, first, clock })
+            }
+            "late" => Attach::Late,
+            "closed" => Attach::Closed,
+            "unknown" => Attach::Unknown,
+            _ => return Err(reply.unexpected()),
+        })
+    }
+
+    async fn subscriptions(&self, session: &SessionId, epoch: Epoch) -> Result<Subscriptions, EngineError> {
+        let script = &self.scripts().subscriptions;
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(epoch.0);
+        });
+        let mut reply = Reply::new(script, reply.await?)?;
+        Ok(match &*reply.kind {
+            "current" => Subscriptions::Current(Version(reply.number()?), reply.subscriptions()?),
+            "stale" => Subscriptions::Stale,
+            "unknown" => Subscriptions::Unknown,
+            _ => return Err(reply.unexpected()),
+        })
+    }
+
+    async fn record(&self, request: RecordRequest<'_>) -> Result<Record, EngineError> {
+        let script = &self.scripts().record;
+        let reply = self.run(script, |command| {
+            command.arg(request.session.as_str()).arg(request.epoch.0).arg(request.version.0);
+            command.arg(request.connect_id.unwrap_or_default()).arg(request.upto.get(PARTITION).0);
+        });
+        reply::outcome(
+            script,
+            reply.await?,
+            &[
+                ("recorded", Record::Recorded),
+                ("outdated", Record::Outdated),
+                ("stale", Record::Stale { same_id: false }),
+                ("stale_same_id", Record::Stale { same_id: true }),
+                ("unknown", Record::Unknown),
+            ],
+        )
+    }
+
+    async fn conclude(
+        &self,
+        session: &SessionId,
+        epoch: Epoch,
+        connect_id: Option<&str>,
+        vain: bool,
+    ) -> Result<Conclude, EngineError> {
+        let script = &self.scripts().conclude;
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(epoch.0).arg(connect_id.unwrap_or_default()).arg(flag(vain));
+        });
+        let words = [("empty", Conclude::Empty), ("hangup", Conclude::Hangup), ("unknown", Conclude::Unknown)];
+        reply::outcome(script, reply.await?, &words)
+    }
+
+    async fn release(&self, session: &SessionId, epoch: Epoch, connect_id: Option<&str>) -> Result<(), EngineError> {
+        let reply = self.run(&self.scripts().release, |command| {
+            command.arg(session.as_str()).arg(epoch.0).arg(connect_id.unwrap_or_default());
+        });
+        reply.await.map(|_| ())
+    }
+
+    async fn written(&self, session: &SessionId, epoch: Epoch) -> Result<(), EngineError> {
+        let reply = self.run(&self.scripts().written, |command| {
+            command.arg(session.as_str()).arg(epoch.0);
+        });
+        reply.await.map(|_| ())
+    }
+
+    async fn commit(&self, items: &[Commit]) -> Result<Vec<CommitOutcome>, EngineError> {
+        self.commit_items(items, false).await
+    }
+
+    async fn detach(&self, item: &Commit) -> Result<(), EngineError> {
+        self.commit_items(std::slice::from_ref(item), true).await.map(|_| ())
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<Position, EngineError> {
+        self.0.publisher.publish(&publication).await
+    }
+
+    async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {
+        let script = &self.scripts().read;
+        let reply = self.0.logs.run(script, |command| {
+            command.arg(request.session.as_str()).arg(request.epoch.0).arg(request.version.0);
+            command.arg(request.max_messages.min(READ_MESSAGES)).arg(request.max_bytes.min(READ_BYTES));
+            for (pattern, from) in request.from {
+                command.arg(pattern.as_str()).arg(from.0);
+            }
+        });
+        let mut reply = Reply::new(script, reply.await?)?;
+        Ok(match &*reply.kind {
+            "snapshot" => {
+                let (upto, truncated) = (Cursor::single(reply.position()?), reply.flag()?);
+                let deliveries = reply.deliveries()?;
+                Read::Snapshot(Snapshot { deliveries, upto, truncated })
+            }
+            "gap" => Read::Gap(reply::ended(request.session, reply.next()?)),
+            "outdated" => Read::Outdated,
+            "stale" => Read::Stale,
+            "unknown" => Read::Unknown,
+            _ => return Err(reply.unexpected()),
+        })
+    }
+
+    async fn listen(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        self.0.feed.listen(logs).await
+    }
+
+    async fn unlisten(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        self.0.feed.unlisten(logs).await
+    }
+
+    async fn sweep(&self, limit: usize) -> Result<Vec<EndedSession>, EngineError> {
+        let script = &self.scripts().sweep;
+        let settings = &self.0.shared.settings;
+        let mut ended = Vec::new();
+        loop {
+            let sessions = SWEEP_SESSIONS.min(limit - ended.len());
+            let reply = self.run(script, |command| {
+                command.arg(sessions).arg(SWEEP_LOGS).arg(millis(settings.timeout)).arg(fastrand::f64());
+                command.arg(millis(SWEEP_PAUSE)).arg(millis(settings.log_age));
+            });
+            let swept: Vec<Vec<String>> = reply::read(script, reply.await?)?;
+            let more = swept.len() == sessions;
+            ended.extend(swept.into_iter().filter_map(|mut words| {
+                let patterns = words.split_off(words.len().min(1));
+                words.first().map(|session| reply::ended(&SessionId::from(&**session), patterns))
+            }));
+            if !more || ended.len() >= limit {
+                return Ok(ended);
+            }
+        }
+    }
+
+    async fn sessions(&self) -> Result<usize, EngineError> {
+        let mut command = redis::cmd("ZCARD");
+        command.arg(self.0.shared.keys.deadlines());
+        redis::from_redis_value(self.0.sessions.ask(&command).await?)
+            .map_err(|error| EngineError::Unavailable(error.to_string()))
+    }
+}

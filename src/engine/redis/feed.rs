@@ -1,0 +1,286 @@
+//! The feed: one connection on which Redis announces messages and news about sessions, with a loop of its own that
+//! connects again for ever.
+//!
+//! States: *down* (connecting; the hub was told `Broken`), *live* (the hub was told `Restored`). Announcements go straight
+//! from the connection into the hub's bounded queue. When that is full, the connection is given up: nothing after the
+//! first lost announcement may pass, and the sessions read the logs. So nothing is lost, and nothing waits without bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, Value};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::lane::pause;
+use super::reply;
+use super::shared::Shared;
+use crate::bayeux::Pattern;
+use crate::engine::{EngineError, FeedEvent};
+
+/// Requests that may wait; callers wait for a place.
+const QUEUE: usize = 1024;
+/// Requests that are answered together: after a break every session asks for its logs.
+const BATCH: usize = 256;
+/// Channels of one command.
+const CHANNELS: usize = 1000;
+/// How often the connection is tried.
+const PING: Duration = Duration::from_secs(1);
+
+type Answer = oneshot::Sender<Result<(), EngineError>>;
+
+enum Wanted {
+    /// The announcements of these logs.
+    Listen(Vec<Pattern>),
+    /// No more announcements of these.
+    Unlisten(Vec<Pattern>),
+    /// That everything announced before is in the hub's queue.
+    Fence,
+}
+
+/// The feed as the engine sees it. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct FeedHandle {
+    requests: mpsc::Sender<(Wanted, Answer)>,
+    state: watch::Receiver<bool>,
+    /// Keeps the feed down, for tests.
+    held_down: Arc<watch::Sender<bool>>,
+}
+
+/// The task behind a [`FeedHandle`].
+pub(super) struct FeedLoop {
+    shared: Arc<Shared>,
+    client: Client,
+    events: mpsc::Sender<FeedEvent>,
+    requests: mpsc::Receiver<(Wanted, Answer)>,
+    state: watch::Sender<bool>,
+    held_down: watch::Receiver<bool>,
+}
+
+/// One connection, as its driver and the loop share it.
+struct Line {
+    shared: Arc<Shared>,
+    events: mpsc::Sender<FeedEvent>,
+    /// False from the first lost announcement on.
+    open: AtomicBool,
+    lost: CancellationToken,
+}
+
+impl FeedHandle {
+    pub(super) fn new(shared: Arc<Shared>, client: Client, events: mpsc::Sender<FeedEvent>) -> (Self, FeedLoop) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        let (state, watched) = watch::channel(false);
+        let (held_down, watch_held) = watch::channel(false);
+        let handle = Self { requests: sender, state: watched, held_down: Arc::new(held_down) };
+        (handle, FeedLoop { shared, client, events, requests, state, held_down: watch_held })
+    }
+
+    async fn ask(&self, wanted: Wanted) -> Result<(), EngineError> {
+        let stopped = || EngineError::Unavailable("the node stops".to_owned());
+        let (answer, outcome) = oneshot::channel();
+        self.requests.send((wanted, answer)).await.map_err(|_| stopped())?;
+        outcome.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Returns when Redis has confirmed these logs; waits while the feed is down.
+    pub(super) async fn listen(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        self.ask(Wanted::Listen(logs.to_vec())).await
+    }
+
+    pub(super) async fn unlisten(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        self.ask(Wanted::Unlisten(logs.to_vec())).await
+    }
+
+    pub(super) async fn fence(&self) -> Result<(), EngineError> {
+        self.ask(Wanted::Fence).await
+    }
+
+    /// Waits until the feed is live.
+    pub(super) async fn live(&self) {
+        // An error means that the node stops, and whoever waits with it.
+        let _ = self.state.clone().wait_for(|live| *live).await;
+    }
+
+    /// Takes the feed down, or lets it come up again, and waits for that.
+    pub(super) async fn hold_down(&self, down: bool) {
+        self.held_down.send_replace(down);
+        let _ = self.state.clone().wait_for(|live| *live != down).await;
+    }
+}
+
+impl FeedLoop {
+    /// Keeps the feed up, until the last handle is gone or nobody reads it any more.
+    pub(super) async fn run(mut self) {
+        let mut failed = 0;
+        while !self.events.is_closed() && !self.requests.is_closed() {
+            // An error means that the last handle is gone.
+            if self.held_down.wait_for(|down| !*down).await.is_err() {
+                return;
+            }
+            match self.connect().await {
+                Ok((connection, line)) => {
+                    if failed > 0 {
+                        tracing::info!("the feed is back");
+                    }
+                    failed = 0;
+                    // An error means that nobody reads the feed any more.
+                    let _ = self.events.send(FeedEvent::Restored).await;
+                    self.state.send_replace(true);
+                    let reason = self.serve(connection, &line).await;
+                    line.open.store(false, Ordering::Release);
+                    let _ = self.events.send(FeedEvent::Broken).await;
+                    self.state.send_replace(false);
+                    match reason {
+                        Some(reason) => tracing::warn!(reason, "the feed broke; sessions will read what they missed"),
+                        None => return,
+                    }
+                }
+                Err(error) => {
+                    if failed == 0 {
+                        tracing::warn!(%error, "no feed from Redis; trying again");
+                    }
+                    let pause = tokio::time::sleep(pause(failed));
+                    failed += 1;
+                    pause.await;
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(MultiplexedConnection, Arc<Line>), RedisError> {
+        let line = Arc::new(Line {
+            shared: self.shared.clone(),
+            events: self.events.clone(),
+            open: AtomicBool::new(true),
+            lost: CancellationToken::new(),
+        });
+        let driver = line.clone();
+        let push = move |info: PushInfo| -> Result<(), ()> {
+            driver.take(info);
+            Ok(())
+        };
+        let settings = &self.shared.settings;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(settings.connect_timeout))
+            .set_response_timeout(Some(settings.command_timeout))
+            .set_push_sender(push);
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        self.shared.meet(&mut connection).await?;
+        connection.subscribe(self.shared.keys.node_channel(&self.shared.node)).await?;
+        Ok((connection, line))
+    }
+
+    /// Serves requests while the connection lasts; gives the reason for its end, or nothing when the last handle is gone.
+    async fn serve(&mut self, mut connection: MultiplexedConnection, line: &Line) -> Option<&'static str> {
+        let mut requests = Vec::with_capacity(BATCH);
+        let mut held_down = self.held_down.clone();
+        let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let outcome = tokio::select! {
+                () = line.lost.cancelled() => return Some("connection lost, or the node fell behind"),
+                () = self.shared.doubt.notified() => return Some("doubtful"),
+                held = async { held_down.wait_for(|down| *down).await.is_ok() } => return held.then_some("held down"),
+                count = self.requests.recv_many(&mut requests, BATCH) => {
+                    if count == 0 {
+                        return None;
+                    }
+                    self.answer(&mut connection, &mut requests).await
+                }
+                _ = ping.tick() => redis::cmd("PING").exec_async(&mut connection).await,
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "feed connection failed");
+                return Some("a command failed");
+            }
+        }
+    }
+
+    /// Answers requests in their order, neighbours of one kind together.
+    async fn answer(
+        &self,
+        connection: &mut MultiplexedConnection,
+        requests: &mut Vec<(Wanted, Answer)>,
+    ) -> Result<(), RedisError> {
+        // Whoever does not wait any more wants nothing.
+        requests.retain(|(_, answer)| !answer.is_closed());
+        let mut outcome = Ok(());
+        let mut requests = requests.drain(..).peekable();
+        while let Some((wanted, answer)) = requests.next() {
+            let mut answers = vec![answer];
+            if outcome.is_ok() {
+                outcome = match wanted {
+                    Wanted::Fence => redis::cmd("PING").exec_async(connection).await,
+                    Wanted::Unlisten(logs) => self.channels(connection, "UNSUBSCRIBE", &logs).await,
+                    Wanted::Listen(mut logs) => {
+                        let another = |next: &(Wanted, Answer)| matches!(next.0, Wanted::Listen(_));
+                        while let Some((Wanted::Listen(more), answer)) = requests.next_if(another) {
+                            logs.extend(more);
+                            answers.push(answer);
+                        }
+                        self.channels(connection, "SUBSCRIBE", &logs).await
+                    }
+                };
+            }
+            for answer in answers {
+                let said = outcome.as_ref().map(|()| ()).map_err(super::shared::engine_error);
+                // An error means that nobody waits for it any more.
+                let _ = answer.send(said);
+            }
+        }
+        outcome
+    }
+
+    async fn channels(
+        &self,
+        connection: &mut MultiplexedConnection,
+        command: &str,
+        logs: &[Pattern],
+    ) -> Result<(), RedisError> {
+        for logs in logs.chunks(CHANNELS) {
+            let channels: Vec<_> = logs.iter().map(|log| self.shared.keys.log_channel(log)).collect();
+            match command {
+                "SUBSCRIBE" => connection.subscribe(channels).await?,
+                _ => connection.unsubscribe(channels).await?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    /// Called by the connection's driver for everything that is not a reply: must not block.
+    fn take(&self, info: PushInfo) {
+        match info.kind {
+            PushKind::Message if self.open.load(Ordering::Acquire) => {
+                let Some(event) = self.event(info.data) else {
+                    tracing::warn!("announcement that no node made; is something else publishing to our channels?");
+                    return;
+                };
+                if self.events.try_send(event).is_err() {
+                    self.open.store(false, Ordering::Release);
+                    self.lost.cancel();
+                }
+            }
+            PushKind::Disconnection => self.lost.cancel(),
+            _ => {}
+        }
+    }
+
+    fn event(&self, data: Vec<Value>) -> Option<FeedEvent> {
+        let [Value::BulkString(channel), Value::BulkString(payload)] = <[Value; 2]>::try_from(data).ok()? else {
+            return None;
+        };
+        let channel = std::str::from_utf8(&channel).ok()?;
+        let Some(log) = self.shared.keys.log_of(channel) else {
+            return reply::control(std::str::from_utf8(&payload).ok()?).map(FeedEvent::Control);
+        };
+        let (previous, delivery) = reply::announcement(Bytes::from(payload))?;
+        self.shared.saw(delivery.position);
+        Some(FeedEvent::Message { log, previous, delivery })
+    }
+}

@@ -1,0 +1,186 @@
+//! Reads what the scripts answer.
+
+use std::sync::Arc;
+
+use ::redis::{FromRedisValue, Value};
+use bytes::Bytes;
+
+use super::scripts::Script;
+use crate::bayeux::{Channel, Pattern};
+use crate::engine::*;
+
+/// The engine's only partition so far.
+pub(super) const PARTITION: PartitionId = PartitionId(0);
+
+/// A list whose first word says what the rest is.
+pub(super) struct Reply<'a> {
+    script: &'a Script,
+    pub(super) kind: String,
+    rest: std::vec::IntoIter<Value>,
+}
+
+fn unexpected(script: &Script) -> EngineError {
+    EngineError::Unavailable(format!("script `{}` gave an unexpected reply", script.name))
+}
+
+/// A value of the type that the script promises.
+pub(super) fn read<T: FromRedisValue>(script: &Script, value: Value) -> Result<T, EngineError> {
+    ::redis::from_redis_value(value).map_err(|_| unexpected(script))
+}
+
+/// One of the words that the script may say.
+pub(super) fn outcome<T: Copy>(script: &Script, value: Value, words: &[(&str, T)]) -> Result<T, EngineError> {
+    let said: String = read(script, value)?;
+    words.iter().find(|(word, _)| *word == said).map(|(_, meaning)| *meaning).ok_or_else(|| unexpected(script))
+}
+
+impl<'a> Reply<'a> {
+    pub(super) fn new(script: &'a Script, value: Value) -> Result<Self, EngineError> {
+        let mut rest = read::<Vec<Value>>(script, value)?.into_iter();
+        let kind = rest.next().ok_or_else(|| unexpected(script))?;
+        Ok(Self { script, kind: read(script, kind)?, rest })
+    }
+
+    pub(super) fn next<T: FromRedisValue>(&mut self) -> Result<T, EngineError> {
+        let value = self.rest.next().ok_or_else(|| unexpected(self.script))?;
+        read(self.script, value)
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, EngineError> {
+        self.next()
+    }
+
+    pub(super) fn position(&mut self) -> Result<Position, EngineError> {
+        self.number().map(Position)
+    }
+
+    /// A number that may be missing.
+    pub(super) fn maybe_position(&mut self) -> Result<Option<Position>, EngineError> {
+        let text: String = self.next()?;
+        if text.is_empty() { Ok(None) } else { text.parse().map(Position).map(Some).map_err(|_| self.unexpected()) }
+    }
+
+    /// A flag: `1` or nothing.
+    pub(super) fn flag(&mut self) -> Result<bool, EngineError> {
+        self.next::<String>().map(|text| text == "1")
+    }
+
+    pub(super) fn subscriptions(&mut self) -> Result<Vec<Subscription>, EngineError> {
+        let pairs: Vec<(String, u64)> = self.next()?;
+        let subscription = |(pattern, since): (String, u64)| {
+            let pattern = Pattern::parse(&pattern).map_err(|_| self.unexpected())?;
+            Ok(Subscription { pattern, since: Position(since) })
+        };
+        pairs.into_iter().map(subscription).collect()
+    }
+
+    /// The newest position of each log; zero for one that is not there.
+    pub(super) fn heads(&mut self) -> Result<Vec<Position>, EngineError> {
+        let heads: Vec<String> = self.next()?;
+        Ok(heads.iter().map(|head| Position(head.parse().unwrap_or_default())).collect())
+    }
+
+    pub(super) fn deliveries(&mut self) -> Result<Vec<Arc<Delivery>>, EngineError> {
+        let pairs: Vec<(u64, Vec<u8>)> = self.next()?;
+        let delivery = |(position, message): (u64, Vec<u8>)| {
+            delivery(Position(position), message.into()).ok_or_else(|| self.unexpected())
+        };
+        pairs.into_iter().map(delivery).collect()
+    }
+
+    pub(super) fn unexpected(&self) -> EngineError {
+        unexpected(self.script)
+    }
+}
+
+/// A message as it is stored: `<channel> <array>`.
+pub(super) fn delivery(position: Position, message: Bytes) -> Option<Arc<Delivery>> {
+    let space = message.iter().position(|byte| *byte == b' ')?;
+    let channel = Channel::parse(std::str::from_utf8(&message[..space]).ok()?).ok()?;
+    Some(Arc::new(Delivery { partition: PARTITION, position, channel, array: message.slice(space + 1..) }))
+}
+
+/// The patterns of a session that ended.
+pub(super) fn ended(session: &SessionId, patterns: Vec<String>) -> EndedSession {
+    // All were parsed before they were stored.
+    let patterns = patterns.iter().filter_map(|pattern| Pattern::parse(pattern).ok()).collect();
+    EndedSession { session: session.clone(), patterns }
+}
+
+/// What became of each of so many published messages.
+pub(super) fn positions(
+    script: &Script,
+    value: Value,
+    count: usize,
+) -> Result<Vec<Result<Position, EngineError>>, EngineError> {
+    let replies: Vec<String> = read(script, value)?;
+    if replies.len() != count {
+        return Err(unexpected(script));
+    }
+    let position = |reply: &String| match reply.strip_prefix('!') {
+        Some(error) => Err(EngineError::Unavailable(error.to_owned())),
+        None => reply.parse().map(Position).map_err(|_| unexpected(script)),
+    };
+    Ok(replies.iter().map(position).collect())
+}
+
+/// What a node is told about a session: `superseded <session> <epoch> <connect id>`, `resubscribed <session> <version>`,
+/// `ended <session> <why>`.
+pub(super) fn control(text: &str) -> Option<Control> {
+    let mut words = text.splitn(4, ' ');
+    let (kind, session) = (words.next()?, SessionId::from(words.next()?));
+    let argument = words.next()?;
+    let what = match kind {
+        "superseded" => ControlKind::Superseded {
+            epoch: Epoch(argument.parse().ok()?),
+            connect_id: words.next().filter(|id| !id.is_empty()).map(Into::into),
+        },
+        "resubscribed" => ControlKind::Resubscribed { version: Version(argument.parse().ok()?) },
+        "ended" => ControlKind::Ended(match argument {
+            "disconnected" => Ended::Disconnected,
+            "expired" => Ended::Expired,
+            "gap" => Ended::Gap,
+            _ => return None,
+        }),
+        _ => return None,
+    };
+    Some(Control { session, what })
+}
+
+/// What is announced of a message: `<position> <position before> <channel> <array>`.
+pub(super) fn announcement(payload: Bytes) -> Option<(Position, Arc<Delivery>)> {
+    let mut spaces = payload.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(index, _)| index);
+    let (first, second) = (spaces.next()?, spaces.next()?);
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse().ok().map(Position);
+    let (position, previous) = (number(&payload[..first])?, number(&payload[first + 1..second])?);
+    Some((previous, delivery(position, payload.slice(second + 1..))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements() {
+        let (previous, delivery) =
+            announcement(Bytes::from_static(b"1838487363846144 7 /a/b [{\"data\":\"x y\"}]")).expect("well formed");
+        assert_eq!((previous, delivery.position), (Position(7), Position(1_838_487_363_846_144)));
+        assert_eq!((delivery.channel.as_str(), &*delivery.array), ("/a/b", &b"[{\"data\":\"x y\"}]"[..]));
+        for foreign in ["", "1", "1 2", "1 2 /a", "x 2 /a []", "1 2 /* []"] {
+            assert!(announcement(Bytes::from(foreign)).is_none(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn controls() {
+        let what = |text| control(text).map(|control| control.what);
+        let id = Some("\"a b\"".into());
+        assert_eq!(what("superseded s 3 \"a b\""), Some(ControlKind::Superseded { epoch: Epoch(3), connect_id: id }));
+        assert_eq!(what("superseded s 3 "), Some(ControlKind::Superseded { epoch: Epoch(3), connect_id: None }));
+        assert_eq!(what("resubscribed s 4"), Some(ControlKind::Resubscribed { version: Version(4) }));
+        assert_eq!(what("ended s gap"), Some(ControlKind::Ended(Ended::Gap)));
+        for foreign in ["", "ended s", "ended s x", "superseded s x y", "hello s 1"] {
+            assert_eq!(what(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+-- Attaches a session to a node: settles what its last delivery confirmed, raises the epoch, extends its life, and tells
+-- the node that held it before.
+-- ARGV   3 session, 4 node, 5 link: poll | socket | stream | local, 6 connect id or '', 7 retry: 1 | '',
+--        8 epoch and 9 position of a stream's last event, or ''
+-- gives  {unknown} | {late} | {closed}
+--        | {attached, epoch, version, start, ceiling or '', first: 1 | '', clock, {pattern, since, ...}, {head, ...}}
+-- cost   a step for each subscription
+local REMEMBERED_IDS = 8        -- connect ids that are remembered, to know late copies of old connects
+local REMEMBERED_FOR = 60000    -- for how long
+local WRITES_THAT_CONFIRM = 3   -- complete writes after which a repeated reply counts as received
+local CROSSING = 2000           -- after a stream opened, a poll may still come that was sent before
+local FIGHT, FIGHT_WINDOW = 3, 10000 -- streams that take a session from each other so often are two tabs
+
+local id, node, link, connect_id, retry = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
+local key = session_key(id)
+local old = {}
+do
+  local flat = redis.call('HGETALL', key)
+  for index = 1, #flat, 2 do old[flat[index]] = flat[index + 1] end
+end
+if old.era ~= era() then return { 'unknown' } end
+
+-- Fields as they are now; what is put is written in one step at the end.
+local fields = setmetatable({}, { __index = function(_, name) return old[name] or '' end })
+local function number(name) return tonumber(fields[name]) end
+local function write(extra)
+  for name, value in pairs(extra) do fields[name] = value end
+  local changes = {}
+  for name, value in pairs(fields) do
+    changes[#changes + 1] = name
+    changes[#changes + 1] = value
+  end
+  if #changes > 0 then redis.call('HSET', key, unpack(changes)) end
+end
+
+local at, top = now(), clock()
+local cursor, pending = number('cursor'), number('pending_upto')
+heard_of(id, at, number('life'), number('touched'))
+
+local function repeats()
+  if not pending or (number('pending_writes') or 0) >= WRITES_THAT_CONFIRM then return false end
+  return (connect_id ~= '' and fields.pending_id == connect_id) or (retry and fields.attached == '1')
+end
+
+local function confirm_pending()
+  if pending then cursor = math.max(cursor, pending) end
+  pending = nil
+  fields.cursor, fields.pending_upto = text(cursor), ''
+end
+
+-- The newest ids stand in a ring of fields, each as "<when> <id>".
+local function slot(count) return 'recent' .. count % REMEMBERED_IDS end
+local function recent(count)
+  local seen, known = string.match(fields[slot(count)], '^(%d+) (.*)$')
+  return known, tonumber(seen)
+end
+local function is_newest() return recent((number('recent_count') or 0) - 1) == connect_id end
+
+-- An id that belongs to a connect that is over: an older one than the newest, or the newest itself once it was answered
+-- empty. Never twice in a row: a client that starts its ids again must get on.
+local function is_late()
+  if connect_id == '' or fields.late_before == '1' then return false end
+  local known = false
+  for count = 0, REMEMBERED_IDS - 1 do
+    local other, seen = recent(count)
+    known = known or (other == connect_id and at - seen < REMEMBERED_FOR)
+  end
+  return known and (not is_newest() or fields.concluded == '1')
+end
+
+local function remember()
+  fields.concluded = ''
+  if connect_id == '' then return end
+  local count = number('recent_count') or 0
+  if is_newest() then
+    count = count - 1
+  else
+    for other = 0, REMEMBERED_IDS - 1 do
+      if recent(other) == connect_id then fields[slot(other)] = '' end
+    end
+  end
+  fields[slot(count)] = text(at) .. ' ' .. connect_id
+  fields.recent_count = text(count + 1)
+end
+
+local start, ceiling
+
+if link == 'poll' then
+  local late = is_late()
+  fields.late_before = late and '1' or ''
+  if late then
+    write({})
+    return { 'late' }
+  end
+  -- A poll that was sent before its client knew that the stream is open must not take the session from the stream.
+  local opened = number('stream_opened')
+  fields.stream_opened = ''
+  if opened and at - opened < CROSSING and fields.stream == '1' and fields.node ~= '' and connect_id ~= ''
+    and not repeats() then
+    remember()
+    write({ concluded = '1' })
+    return { 'late' }
+  end
+  local again = repeats()
+  remember()
+  if again then
+    if fields.pending_id ~= connect_id then
+      -- A client that changes its ids has no constant one.
+      fields.pending_id, fields.pending_writes = connect_id, '0'
+    end
+    ceiling = pending
+  else
+    confirm_pending()
+  end
+  start = cursor
+elseif link == 'socket' then
+  fields.late_before = ''
+  if not repeats() then confirm_pending() end
+  -- A repetition clears the record: the socket's own pongs confirm from here.
+  fields.pending_upto = ''
+  remember()
+  start = cursor
+elseif link == 'stream' then
+  local last_epoch, last = tonumber(ARGV[8]), math.min(tonumber(ARGV[9]) or 0, top)
+  if last_epoch then
+    -- A browser whose last answer was lost comes with an old epoch too: only where streams fight over the session, the
+    -- loser stays closed.
+    local since = number('fight_since')
+    local fought_over = since and at - since < FIGHT_WINDOW and (number('fight_count') or 0) >= FIGHT
+    if fought_over and last_epoch < number('epoch') then return { 'closed' } end
+  end
+  if pending then
+    -- What a poll's reply carries lies below the events of the stream, and may not have arrived.
+    start = math.max(pending, cursor, last)
+  else
+    cursor = math.max(cursor, last)
+    fields.cursor = text(cursor)
+    start = cursor
+  end
+else
+  confirm_pending()
+  start = cursor
+end
+
+-- The session changes hands.
+local before, first = fields.node, fields.attached ~= '1'
+local epoch = text(number('epoch') + 1)
+if link == 'stream' and fields.stream == '1' and before ~= '' then
+  local since = number('fight_since')
+  if since and at - since < FIGHT_WINDOW then
+    fields.fight_count = text(number('fight_count') + 1)
+  else
+    fields.fight_since, fields.fight_count = text(at), '1'
+  end
+end
+if before ~= node then tell(before, 'superseded ' .. id .. ' ' .. epoch .. ' ' .. connect_id) end
+write({
+  epoch = epoch,
+  node = node,
+  attached = '1',
+  attached_by = connect_id,
+  stream = link == 'stream' and '1' or '',
+  stream_opened = link == 'stream' and text(at) or '',
+  heartbeat_after = '',
+  flushed = '',
+  flushed_before = '',
+})
+
+local subscribed = subscriptions(id, fields.count)
+if not subscribed then return { 'unknown' } end
+local heads, patterns = {}, #subscribed / 2
+for begin = 1, patterns, 1000 do
+  local keys = {}
+  for index = begin, math.min(begin + 999, patterns) do
+    keys[#keys + 1] = root .. 'head:' .. subscribed[2 * index - 1]
+  end
+  for _, head in ipairs(redis.call('MGET', unpack(keys))) do heads[#heads + 1] = head or '' end
+end
+return { 'attached', epoch, fields.version, text(start), ceiling and text(ceiling) or '', first and '1' or '', text(top),
+  subscribed, heads }

@@ -1,0 +1,5 @@
+-- Ends a session.
+-- ARGV   3 session, 4 why: disconnected | expired | gap
+-- gives  its patterns, or nil when there was none
+-- cost   a step for each subscription
+return finish(ARGV[3], ARGV[4])

@@ -1,0 +1,56 @@
+-- Reads logs as one snapshot, in order of position, each message once.
+-- ARGV   3 session, 4 epoch, 5 version, 6 messages and 7 bytes at the most (but at least one message); then for each
+--        log: pattern, position after which to read
+-- gives  {snapshot, position up to which nothing is missing, truncated: 1 | '', {position, message, ...}}
+--        | {gap, {pattern, ...}}: the session was ended | {outdated} | {stale} | {unknown}
+-- cost   a step for each log, and for each entry that is given
+local id, max_messages, max_bytes = ARGV[3], tonumber(ARGV[6]), tonumber(ARGV[7])
+local found = session(id, { 'epoch', 'version' })
+if not found then return { 'unknown' } end
+if found.epoch ~= ARGV[4] then return { 'stale' } end
+if found.version ~= ARGV[5] then return { 'outdated' } end
+
+local entries, known = {}, {}
+-- What lies past it was left in some log.
+local cut = math.huge
+
+-- Takes what one log holds past `from`; false when it no longer reaches back so far.
+local function take(pattern, from)
+  local head = tonumber(redis.call('GET', root .. 'head:' .. pattern) or nil)
+  if not head then return false end
+  if head <= tonumber(from) then return true end
+  local log, last, messages, bytes, step = root .. 'log:' .. pattern, from, 0, 0, 4
+  repeat
+    local chunk = redis.call('XRANGE', log, '(' .. last .. '-0', '+', 'COUNT', step)
+    for _, entry in ipairs(chunk) do
+      local position, message = string.match(entry[1], '^%d+'), entry[2][4]
+      if messages == 0 and tonumber(entry[2][2]) > tonumber(from) then return false end
+      messages, bytes, last = messages + 1, bytes + #message, position
+      if not known[position] then
+        known[position] = true
+        entries[#entries + 1] = { tonumber(position), position, message }
+      end
+    end
+    if #chunk < step then return messages > 0 end
+    -- As many as may still fit, by the size of those before.
+    step = math.max(1, math.min(128, math.ceil((max_bytes - bytes) / (bytes / messages))))
+  until messages > max_messages or bytes > max_bytes
+  if tonumber(last) < head then cut = math.min(cut, tonumber(last)) end
+  return true
+end
+
+for index = 8, #ARGV, 2 do
+  if not take(ARGV[index], ARGV[index + 1]) then return { 'gap', finish(id, 'gap') or {} } end
+end
+
+table.sort(entries, function(one, other) return one[1] < other[1] end)
+local flat, bytes, upto, truncated = {}, 0, nil, cut < math.huge
+for index, entry in ipairs(entries) do
+  bytes = bytes + #entry[3]
+  if index > max_messages or (index > 1 and bytes > max_bytes) or entry[1] > cut then
+    truncated = true
+    break
+  end
+  flat[#flat + 1], flat[#flat + 2], upto = entry[2], entry[3], entry[2]
+end
+return { 'snapshot', truncated and upto or text(clock()), truncated and '1' or '', flat }

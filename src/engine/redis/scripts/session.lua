@@ -1,0 +1,82 @@
+-- Stands before every script about sessions: what several of them do.
+-- A session is a hash `session:<id>`; an empty field is an absent one. Its subscriptions are a hash
+-- `subscriptions:<id>` of pattern and position.
+
+local function session_key(id) return root .. 'session:' .. id end
+local function subscriptions_key(id) return root .. 'subscriptions:' .. id end
+
+-- Counts the times at which Redis lost acknowledged writes. Sessions of an older era are no more.
+local function era()
+  return redis.call('GET', root .. 'era') or '0'
+end
+
+-- These fields of a session; nil when there is no such session.
+local function session(id, names)
+  local values = redis.call('HMGET', session_key(id), 'era', unpack(names))
+  if values[1] ~= era() then return nil end
+  local found = {}
+  for index, name in ipairs(names) do found[name] = values[index + 1] or '' end
+  return found
+end
+
+-- Tells a node about a session, on the connection that also brings it messages: what was before comes before.
+local function tell(node, words)
+  if node and node ~= '' then redis.call('PUBLISH', announce .. 'node:' .. node, words) end
+end
+
+-- One subscriber less; the log goes with the last one.
+local function leave(pattern, id)
+  local members = root .. 'subscribers:' .. pattern
+  redis.call('SREM', members, id)
+  if redis.call('EXISTS', members) == 0 then
+    redis.call('DEL', root .. 'head:' .. pattern)
+    redis.call('UNLINK', root .. 'log:' .. pattern)
+    redis.call('ZREM', root .. 'logs', pattern)
+  end
+end
+
+-- Ends a session and tells its node; gives its patterns, or nil when there was none.
+local function finish(id, why)
+  local key = session_key(id)
+  local node = redis.call('HGET', key, 'node')
+  local patterns = redis.call('HKEYS', subscriptions_key(id))
+  redis.call('ZREM', root .. 'deadlines', id)
+  redis.call('DEL', subscriptions_key(id))
+  for _, pattern in ipairs(patterns) do leave(pattern, id) end
+  if redis.call('DEL', key) == 0 and #patterns == 0 then return nil end
+  tell(node, 'ended ' .. id .. ' ' .. why)
+  return patterns
+end
+
+-- Extends the life of a session that was heard of. Now and then also that of the keys that it needs and only publishes
+-- refresh; an entry that Redis lost is put back.
+local function heard_of(id, at, life, touched)
+  redis.call('ZADD', root .. 'deadlines', text(at + life), id)
+  redis.call('EXPIRE', session_key(id), ttl)
+  redis.call('EXPIRE', subscriptions_key(id), ttl)
+  if math.abs(at - touched) * 3 < ttl * 1000 then return end
+  redis.call('HSET', session_key(id), 'touched', text(at))
+  for _, pattern in ipairs(redis.call('HKEYS', subscriptions_key(id))) do
+    redis.call('SADD', root .. 'subscribers:' .. pattern, id)
+    redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
+    for _, kind in ipairs({ 'subscribers:', 'head:', 'log:' }) do
+      redis.call('EXPIRE', root .. kind .. pattern, ttl)
+    end
+  end
+end
+
+-- Pattern and start of each subscription, flat; nil when Redis lost some of them: then the session was ended.
+local function subscriptions(id, count)
+  local flat = redis.call('HGETALL', subscriptions_key(id))
+  if #flat ~= 2 * tonumber(count) then
+    finish(id, 'gap')
+    return nil
+  end
+  return flat
+end
+
+-- Whether a copy of this connect carries messages, or may still come to.
+local function answered_elsewhere(found, connect_id)
+  local recorded = found.pending_upto ~= '' and found.pending_id == connect_id
+  return connect_id ~= '' and (recorded or found.attached_by == connect_id)
+end

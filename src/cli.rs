@@ -49,9 +49,13 @@ struct NodeArguments {
     /// [default: /bayeux=faye and /cometd=cometd].
     #[arg(long = "mount", value_name = "PATH[=DIALECT]")]
     mounts: Vec<String>,
-    /// Where sessions and messages are kept: memory [default: memory].
+    /// Where sessions and messages are kept: memory or redis [default: memory, or redis with --redis-url].
     #[arg(long, value_name = "ENGINE")]
     engine: Option<String>,
+    /// Keep sessions and messages in this Redis: redis://, rediss:// (TLS) or redis+unix://. A password is better given as
+    /// WEFT_REDIS__URL, which others on this machine cannot read.
+    #[arg(long, value_name = "URL")]
+    redis_url: Option<String>,
     /// How long a connect is held: 45s, 500ms or plain seconds [default: 45s].
     #[arg(long, value_name = "DURATION")]
     timeout: Option<String>,
@@ -70,6 +74,7 @@ impl NodeArguments {
             internal_listen: self.internal_listen.clone(),
             mounts: self.mounts.clone(),
             engine: self.engine.clone(),
+            redis_url: self.redis_url.clone(),
             timeout: self.timeout.clone(),
             log_level: self.log_level.clone(),
             log_format: self.log_format.clone(),

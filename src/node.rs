@@ -15,6 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::engine::gates::Gates;
 use crate::engine::memory::MemoryEngine;
+#[cfg(feature = "redis")]
+use crate::engine::redis::RedisNode;
 use crate::engine::{NodeId, Store};
 use crate::hub::{ControlSink, Hub};
 use crate::listen::{self, Listener};
@@ -23,7 +25,7 @@ use crate::server::{Extension, LocalClient, LocalError, Server, ServerEvent};
 use crate::session::{COMMIT_EVERY, Sessions};
 use crate::transport::{NodeFacts, Readiness, Web, internal_routes, routes};
 
-pub use config::{Config, ConfigError, EngineKind, Limits, LogFormat, LogSettings, Overrides};
+pub use config::{Config, ConfigError, EngineKind, Limits, LogFormat, LogSettings, Overrides, RedisConfig};
 
 /// Deadline of every engine call.
 const ENGINE_DEADLINE: Duration = Duration::from_secs(5);
@@ -53,6 +55,10 @@ pub enum NodeError {
         /// Why.
         source: io::Error,
     },
+    /// The Redis engine cannot be set up.
+    #[cfg(feature = "redis")]
+    #[error(transparent)]
+    Redis(#[from] crate::engine::redis::RedisSettingsError),
     /// Metrics cannot be registered.
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
@@ -119,16 +125,26 @@ impl NodeBuilder {
         let metrics = Arc::new(Metrics::new().map_err(|error| NodeError::Metrics(error.to_string()))?);
 
         let id = NodeId::random();
-        let engine = engine.unwrap_or_else(|| MemoryEngine::new(config.memory_limits()));
-        let (memory, feed) = engine.connect(id.clone());
-        let store = Store::memory(memory, ENGINE_DEADLINE);
+        let (stop, halt) = (CancellationToken::new(), CancellationToken::new());
+        let (front, back) = (TaskTracker::new(), TaskTracker::new());
+        let (store, feed) = match (config.engine(), engine) {
+            #[cfg(feature = "redis")]
+            (EngineKind::Redis, None) => {
+                let (redis, feed, tasks) = RedisNode::new(id.clone(), config.redis_settings())?;
+                spawn(&back, &halt, tasks.run());
+                (Store::redis(redis, ENGINE_DEADLINE), feed)
+            }
+            (_, engine) => {
+                let engine = engine.unwrap_or_else(|| MemoryEngine::new(config.memory_limits()));
+                let (memory, feed) = engine.connect(id.clone());
+                (Store::memory(memory, ENGINE_DEADLINE), feed)
+            }
+        };
         let store = Arc::new(match gates {
             Some(gates) => store.with_gates(gates),
             None => store,
         });
 
-        let (stop, halt) = (CancellationToken::new(), CancellationToken::new());
-        let (front, back) = (TaskTracker::new(), TaskTracker::new());
         let hub = Arc::new(Hub::new(store.clone(), FEED_LINGER));
         let sessions =
             Sessions::new(store.clone(), hub.clone(), config.outbox_limits(), metrics.clone(), front.clone());

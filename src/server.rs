@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 pub use batch::{FrameOutcome, HttpOutcome, Reply};
 pub use connect::{HeldConnect, SocketClose};
@@ -61,13 +62,35 @@ struct Inner {
     extensions: Extensions,
     events: Events,
     metrics: Arc<Metrics>,
+    failures: Failures,
+}
+
+/// Pause between two log lines about the same trouble.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Failures that were not logged one by one.
+#[derive(Default)]
+struct Failures(parking_lot::Mutex<(Option<Instant>, u64)>);
+
+impl Failures {
+    /// Counts one; gives how many there were since the last line when it is time for another.
+    fn note(&self) -> Option<u64> {
+        let mut state = self.0.lock();
+        let (last, count) = &mut *state;
+        *count += 1;
+        if last.is_some_and(|last| last.elapsed() < QUIET) {
+            return None;
+        }
+        *last = Some(Instant::now());
+        Some(std::mem::take(count))
+    }
 }
 
 impl Server {
     /// A server for the sessions of a node.
     pub fn new(sessions: Sessions, settings: Settings, metrics: Arc<Metrics>) -> Self {
         let (extensions, events) = (Extensions::default(), Events::default());
-        Self(Arc::new(Inner { sessions, settings, extensions, events, metrics }))
+        Self(Arc::new(Inner { sessions, settings, extensions, events, metrics, failures: Failures::default() }))
     }
 
     /// The sessions of this node.
@@ -164,7 +187,11 @@ impl Server {
         if matches!(error, EngineError::Full(_) | EngineError::OutOfMemory) {
             self.metrics().limit(Limit::EngineMemory);
         }
-        tracing::warn!(%error, operation, "engine call failed");
+        // Many clients meet the same failure: a line for the first, and then one every few seconds.
+        match self.0.failures.note() {
+            Some(since) => tracing::warn!(%error, operation, failed = since, "engine calls fail"),
+            None => tracing::debug!(%error, operation, "engine call failed"),
+        }
     }
 
     /// What a client is told when the engine failed.

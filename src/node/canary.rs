@@ -48,7 +48,11 @@ async fn fly(
         let start = Instant::now();
         match tokio::time::timeout(PATIENCE, there_and_back(&client, &mut subscription, channel, count)).await {
             Ok(outcome) => outcome?,
-            Err(_) => return Err(format!("a message did not come back within {PATIENCE:?}")),
+            Err(_) => {
+                // Stored, or not even that; if the feed is deaf, only a new one can tell.
+                server.sessions().store().doubt_feed();
+                return Err(format!("a message did not come back within {PATIENCE:?}"));
+            }
         }
         tracing::trace!(elapsed = ?start.elapsed(), "canary");
         readiness.send_if_modified(|state| {

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::written::{address, duration, mounts, write_duration, write_mounts};
+use super::written::{address, duration, mounts, write_duration, write_mounts, write_url};
 use crate::bayeux::{Dialect, message};
 use crate::engine::memory::MemoryLimits;
 use crate::transport::Mount;
 use crate::{listen, server, session, transport};
 
-/// Logs are kept for three time-outs and this long (`docs/design.md`, "Retention").
-const OUTAGE_GRACE: Duration = Duration::from_secs(60);
+/// The least time to live of a key in Redis: sweeps come every second.
+#[cfg(feature = "redis")]
+const MIN_KEY_TTL: Duration = Duration::from_secs(5);
 
 /// No duration makes sense beyond it, and sums of them must not overflow.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
@@ -40,8 +41,14 @@ pub struct Config {
     /// How long connections may take to end when the node stops.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub stop_timeout: Duration,
+    /// For so long the engine may be away without sessions or messages being lost: logs are kept for three time-outs and
+    /// this long. The same on all nodes.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub outage_grace: Duration,
     /// Where sessions and messages are kept.
     pub engine: EngineKind,
+    /// The Redis engine.
+    pub redis: RedisConfig,
     /// How often an idle WebSocket is pinged.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub websocket_ping: Duration,
@@ -61,8 +68,26 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase", try_from = "String")]
 pub enum EngineKind {
+    /// Redis if its URL is given, memory otherwise.
+    Auto,
     /// In this process: one node.
     Memory,
+    /// In Redis: as many nodes as you like.
+    Redis,
+}
+
+/// How the Redis engine finds its Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedisConfig {
+    /// `redis://`, `rediss://` or `redis+unix://`; shown without its password. Empty: the engine is not used, or Redis is on
+    /// this machine.
+    #[serde(serialize_with = "write_url")]
+    pub url: String,
+    /// Before every key and channel. The same on all nodes.
+    pub prefix: String,
+    /// Certificates (PEM) to trust instead of the system's; empty for none.
+    pub ca_file: PathBuf,
 }
 
 /// Bounds of a node. At each, the peer gets a clear error and a counter rises (`docs/design.md`, "Bounds").
@@ -144,6 +169,8 @@ pub struct Overrides {
     pub mounts: Vec<String>,
     /// `--engine`
     pub engine: Option<String>,
+    /// `--redis-url`
+    pub redis_url: Option<String>,
     /// `--timeout`
     pub timeout: Option<String>,
     /// `--log-level`
@@ -192,8 +219,10 @@ impl TryFrom<String> for EngineKind {
 
     fn try_from(name: String) -> Result<Self, String> {
         match name.as_str() {
+            "auto" => Ok(Self::Auto),
             "memory" => Ok(Self::Memory),
-            _ => Err(format!("unknown engine `{name}`: use `memory`")),
+            "redis" => Ok(Self::Redis),
+            _ => Err(format!("unknown engine `{name}`: use `auto`, `memory` or `redis`")),
         }
     }
 }
@@ -224,6 +253,12 @@ impl LogSettings {
     }
 }
 
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self { url: String::new(), prefix: "weft".to_owned(), ca_file: PathBuf::new() }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let mount = |path: &str, dialect| Mount::new(path, dialect).ok();
@@ -234,7 +269,9 @@ impl Default for Config {
             timeout: Duration::from_secs(45),
             handshake_spread: Duration::from_secs(5),
             stop_timeout: Duration::from_secs(10),
-            engine: EngineKind::Memory,
+            outage_grace: Duration::from_secs(60),
+            engine: EngineKind::Auto,
+            redis: RedisConfig::default(),
             websocket_ping: Duration::from_secs(20),
             websocket_pong: Duration::from_secs(10),
             eventsource_ping: Duration::from_secs(10),
@@ -294,6 +331,7 @@ impl Config {
             ("listen", &overrides.listen),
             ("internal_listen", &overrides.internal_listen),
             ("engine", &overrides.engine),
+            ("redis.url", &overrides.redis_url),
             ("timeout", &overrides.timeout),
             ("log.level", &overrides.log_level),
             ("log.format", &overrides.log_format),
@@ -306,7 +344,16 @@ impl Config {
         }
         let config: Self = builder.build().map_err(source)?.try_deserialize().map_err(source)?;
         config.check()?;
-        Ok(config)
+        Ok(Self { engine: config.engine(), ..config })
+    }
+
+    /// The engine that is meant: never [`EngineKind::Auto`].
+    pub fn engine(&self) -> EngineKind {
+        match self.engine {
+            EngineKind::Auto if self.redis.url.is_empty() => EngineKind::Memory,
+            EngineKind::Auto => EngineKind::Redis,
+            named => named,
+        }
     }
 
     /// Whether the values make sense together.
@@ -349,7 +396,11 @@ impl Config {
                 return wrong(key, "must be between 10ms and 1day");
             }
         }
-        for (key, duration) in [("handshake_spread", self.handshake_spread), ("stop_timeout", self.stop_timeout)] {
+        for (key, duration) in [
+            ("handshake_spread", self.handshake_spread),
+            ("stop_timeout", self.stop_timeout),
+            ("outage_grace", self.outage_grace),
+        ] {
             if duration > MAX_DURATION {
                 return wrong(key, "must be at most 1day");
             }
@@ -378,14 +429,64 @@ impl Config {
         if self.limits.channel_depth > 1000 {
             return wrong("limits.channel_depth", "must be at most 1000");
         }
-        Ok(())
+        self.check_redis()
+    }
+
+    #[cfg(feature = "redis")]
+    fn check_redis(&self) -> Result<(), ConfigError> {
+        use crate::engine::redis::RedisSettingsError;
+
+        let wrong = |key, problem| Err(ConfigError::Value { key, problem });
+        // Braces would end the hash tag, spaces split what is announced.
+        let plain = |symbol: char| symbol.is_ascii_alphanumeric() || "-_.:/".contains(symbol);
+        if self.redis.prefix.is_empty() || self.redis.prefix.len() > 64 || !self.redis.prefix.chars().all(plain) {
+            return wrong("redis.prefix", "must be 1 to 64 letters, digits or any of `-_.:/`".to_owned());
+        }
+        if self.engine() != EngineKind::Redis {
+            return Ok(());
+        }
+        match self.redis_settings().check() {
+            Ok(()) => Ok(()),
+            Err(error @ RedisSettingsError::Certificates(..)) => wrong("redis.ca_file", error.to_string()),
+            Err(error) => wrong("redis.url", error.to_string()),
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn check_redis(&self) -> Result<(), ConfigError> {
+        if self.engine() != EngineKind::Redis {
+            return Ok(());
+        }
+        Err(ConfigError::Value { key: "engine", problem: "this program was built without the Redis engine".to_owned() })
+    }
+
+    /// How long an entry of a log is kept.
+    fn log_age(&self) -> Duration {
+        self.timeout * 3 + self.outage_grace
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn redis_settings(&self) -> crate::engine::redis::RedisSettings {
+        let RedisConfig { url, prefix, ca_file } = self.redis.clone();
+        let defaults = crate::engine::redis::RedisSettings::default();
+        crate::engine::redis::RedisSettings {
+            url: if url.is_empty() { defaults.url } else { url },
+            prefix,
+            ca_file: Some(ca_file).filter(|path| !path.as_os_str().is_empty()),
+            timeout: self.timeout,
+            log_entries: self.limits.log_entries,
+            log_age: self.log_age(),
+            // Longer than anything that is waited for, in whole seconds.
+            key_ttl: (self.log_age() * 2).max(MIN_KEY_TTL),
+            ..defaults
+        }
     }
 
     pub(super) fn memory_limits(&self) -> MemoryLimits {
         MemoryLimits {
             log_entries: self.limits.log_entries,
             log_bytes: self.limits.log_bytes,
-            log_age: self.timeout * 3 + OUTAGE_GRACE,
+            log_age: self.log_age(),
             total_bytes: self.limits.memory_bytes,
             ..MemoryLimits::default()
         }

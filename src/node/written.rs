@@ -33,6 +33,13 @@ pub(super) fn write_duration<S: serde::Serializer>(duration: &Duration, serializ
     serializer.collect_str(&humantime::format_duration(*duration))
 }
 
+/// Without the password: what is printed ends in logs and tickets.
+pub(super) fn write_url<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    #[cfg(feature = "redis")]
+    let url = &crate::engine::redis::redacted(url);
+    serializer.serialize_str(url)
+}
+
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     let form = "write an IP address and a port, such as `127.0.0.1:8000` or `[::1]:8000`";

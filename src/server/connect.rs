@@ -4,6 +4,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::handshake::CONNECTION_TYPES;
 use super::{RequestInfo, Server, session_of};
 use crate::bayeux::advice::requested_timeout_ms;
@@ -11,6 +13,9 @@ use crate::bayeux::json;
 use crate::bayeux::{Advice, BayeuxError, Message, Reconnect};
 use crate::engine::{Delivery, Ended, Engine, EngineError, Epoch, Link, SessionId, Touch};
 use crate::session::{AttachOutcome, Held, PollOutcome, Receipt};
+
+/// Pause after an engine call failed.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// Bytes of a message id that are remembered as they are.
 const MAX_CONNECT_ID: usize = 64;
@@ -107,12 +112,42 @@ impl Server {
         HttpConnect::Answer(Box::new(reply.into()))
     }
 
+    /// Runs a poll to its end. While the engine is away the client is kept waiting, as for a message: so it learns at once
+    /// how its session stands when the engine is back.
     async fn poll(&self, connect: &Checked, alone: bool) -> Result<PollOutcome, EngineError> {
+        let deadline = Instant::now() + connect.hold;
+        loop {
+            match self.try_poll(connect, alone, deadline).await {
+                Err(error) if self.engine_returns(deadline).await => self.engine_failed("connect", &error),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Waits for the engine; false when it is not back before the deadline.
+    pub(crate) async fn engine_returns(&self, deadline: Instant) -> bool {
+        let pause = Instant::now() + RETRY;
+        if pause >= deadline {
+            return false;
+        }
+        let back = async {
+            // A moment in any case: it may be there and fail all the same.
+            tokio::time::sleep_until(pause).await;
+            tokio::time::timeout_at(deadline, self.sessions().store().available()).await.is_ok()
+        };
+        tokio::select! {
+            back = back => back,
+            () = self.sessions().stopping().cancelled() => false,
+        }
+    }
+
+    async fn try_poll(&self, connect: &Checked, alone: bool, deadline: Instant) -> Result<PollOutcome, EngineError> {
         let link = Link::Poll { connect_id: connect.connect_id.as_deref(), retry: connect.retry && alone };
         match self.sessions().attach(&connect.session, link).await? {
             AttachOutcome::Held(held) => {
                 // The first connect tells listeners that the session works: answered at once.
-                let hold = if held.first() { Duration::ZERO } else { connect.hold };
+                let left = deadline.saturating_duration_since(Instant::now());
+                let hold = if held.first() { Duration::ZERO } else { left };
                 held.poll(hold, self.settings().max_reply_bytes).await
             }
             AttachOutcome::Late | AttachOutcome::Closed => Ok(PollOutcome::Empty),
@@ -155,11 +190,25 @@ impl Server {
                 },
                 Ok(Touch::Stale) => SocketConnect::Close(SocketClose::Stale),
                 Ok(Touch::Unknown) => SocketConnect::Answer(self.unknown_session(message, request)),
-                Err(error) => self.socket_failed(&error),
+                Err(error) => {
+                    // Not a reason to lose the socket. The next connect comes early enough to extend the session's life.
+                    self.engine_failed("connect", &error);
+                    match answer(connect.hold / 2) {
+                        Ok(reply) => SocketConnect::Answer(reply),
+                        Err(held) => SocketConnect::Held(held),
+                    }
+                }
             };
         }
         let link = Link::Socket { connect_id: connect.connect_id.as_deref(), retry: connect.retry && alone };
-        match self.sessions().attach(&connect.session, link).await {
+        let deadline = Instant::now() + connect.hold;
+        let attached = loop {
+            match self.sessions().attach(&connect.session, link).await {
+                Err(error) if self.engine_returns(deadline).await => self.engine_failed("connect", &error),
+                outcome => break outcome,
+            }
+        };
+        match attached {
             Ok(AttachOutcome::Held(held)) => {
                 let hold = if held.first() { Duration::ZERO } else { connect.hold };
                 SocketConnect::Bound(held, answer(hold))

@@ -248,7 +248,7 @@ async fn keep_attached(server: &Server, shared: &Arc<Shared>) {
             Ok(AttachOutcome::Unknown) => renew(server, shared).await,
             Ok(AttachOutcome::Late | AttachOutcome::Closed) => false,
             Err(error) => {
-                tracing::warn!(%error, "in-process client cannot attach; trying again");
+                tracing::debug!(%error, "in-process client cannot attach; trying again");
                 false
             }
         };
@@ -268,7 +268,7 @@ async fn stay_alive(server: &Server, session: &SessionId, epoch: Epoch) {
     loop {
         heartbeat.tick().await;
         if let Err(error) = server.sessions().store().touch(session, Some(epoch)).await {
-            tracing::warn!(%error, "in-process client cannot extend its session");
+            tracing::debug!(%error, "in-process client cannot extend its session");
         }
     }
 }
@@ -289,7 +289,7 @@ async fn serve(server: &Server, shared: &Shared, held: Held) -> bool {
             }
             Step::Refresh => {
                 if let Err(error) = server.sessions().refresh(held.attachment()).await {
-                    tracing::warn!(%error, "in-process client cannot read the log; trying again");
+                    tracing::debug!(%error, "in-process client cannot read the log; trying again");
                     return false;
                 }
             }
@@ -320,7 +320,7 @@ async fn renew(server: &Server, shared: &Shared) -> bool {
     let session = match handshake(server, shared.internal).await {
         Ok(session) => session,
         Err(error) => {
-            tracing::warn!(%error, "in-process client cannot make a new session; trying again");
+            tracing::debug!(%error, "in-process client cannot make a new session; trying again");
             return false;
         }
     };

@@ -141,7 +141,7 @@ impl Held {
                 Some(PollOutcome::Unknown)
             }
             Err(error) => {
-                tracing::warn!(%error, session = %self.session(), "outcome of a record unknown; closing the poll");
+                tracing::debug!(%error, session = %self.session(), "outcome of a record unknown; closing the poll");
                 Some(PollOutcome::Hangup)
             }
         }
@@ -175,7 +175,7 @@ impl Held {
             Ok(Conclude::Hangup) => PollOutcome::Hangup,
             Ok(Conclude::Unknown) => PollOutcome::Unknown,
             Err(error) => {
-                tracing::warn!(%error, session = %self.session(), "cannot conclude a poll; closing it");
+                tracing::debug!(%error, session = %self.session(), "cannot conclude a poll; closing it");
                 PollOutcome::Hangup
             }
         }

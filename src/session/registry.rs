@@ -138,7 +138,7 @@ impl Sessions {
     ) {
         self.0.tasks.spawn(async move {
             if let Err(error) = call.await {
-                tracing::warn!(%error, "could not {what}");
+                tracing::debug!(%error, "could not {what}");
             }
         });
     }

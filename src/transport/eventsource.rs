@@ -36,7 +36,17 @@ impl Web {
         let session = SessionId::from(arrival.uri.path().rsplit('/').next().unwrap_or_default());
         let last_event = reply::text(headers, HeaderName::from_static("last-event-id")).and_then(parse_id);
         let link = Link::Stream { last_event: last_event.as_ref() };
-        let held = match self.server().sessions().attach(&session, link).await {
+        // A browser does not come back after an error: it waits for the engine.
+        let deadline = Instant::now() + self.server().settings().timeout;
+        let attached = loop {
+            match self.server().sessions().attach(&session, link).await {
+                Err(error) if self.server().engine_returns(deadline).await => {
+                    tracing::debug!(%error, "event stream waits for the engine");
+                }
+                outcome => break outcome,
+            }
+        };
+        let held = match attached {
             Ok(AttachOutcome::Held(held)) => held,
             // 204 tells a browser not to come back: another stream has the session.
             Ok(AttachOutcome::Closed | AttachOutcome::Late) => return reply::response(StatusCode::NO_CONTENT, "", ""),
@@ -123,7 +133,7 @@ impl Stream {
                 }
                 Step::Refresh => {
                     if let Err(error) = self.web.server().sessions().refresh(self.held.attachment()).await {
-                        tracing::warn!(%error, "event stream cannot read the log; trying again");
+                        tracing::debug!(%error, "event stream cannot read the log; trying again");
                         tokio::time::sleep(RETRY).await;
                     }
                 }

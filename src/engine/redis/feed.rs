@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lane::pause;
 use super::reply;
-use super::shared::Shared;
+use super::shared::{Shared, warn_of_eviction};
 use crate::bayeux::Pattern;
 use crate::engine::{EngineError, FeedEvent};
 
@@ -170,6 +170,7 @@ impl FeedLoop {
             .set_push_sender(push);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         self.shared.meet(&mut connection).await?;
+        warn_of_eviction(&mut connection).await;
         connection.subscribe(self.shared.keys.node_channel(&self.shared.node)).await?;
         Ok((connection, line))
     }

@@ -66,7 +66,8 @@ impl Shared {
     /// The first thing that is said on every connection (`scripts/meet.lua`).
     pub(super) async fn meet(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
-        let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
+        let run = field(&info, "run_id").to_owned();
+        check_version(field(&info, "redis_version"))?;
         let script = &self.scripts.meet;
         let mut command = self.invocation(script);
         command.arg(self.seen.load(Ordering::Relaxed)).arg(&run);
@@ -85,6 +86,31 @@ impl Shared {
     }
 }
 
+/// The value of a line `name:value` of what `INFO` says.
+fn field<'a>(info: &'a str, name: &str) -> &'a str {
+    let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':');
+    info.lines().find_map(value).unwrap_or_default().trim()
+}
+
+/// What the scripts need came with Redis 6.2.
+fn check_version(version: &str) -> Result<(), RedisError> {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
+    if (numbers.next(), numbers.next()) >= (Some(6), Some(2)) {
+        return Ok(());
+    }
+    Err((ErrorKind::Client, "Redis 6.2 or newer is needed", format!("this one is {version}")).into())
+}
+
+/// Says so if Redis may throw keys away by itself: what it drops, sessions miss (they are told, but it is a loss).
+pub(super) async fn warn_of_eviction(connection: &mut MultiplexedConnection) {
+    // An error is no trouble of its own: some providers do not allow it.
+    let Ok(info) = redis::cmd("INFO").arg("memory").query_async::<String>(connection).await else { return };
+    let (limit, policy) = (field(&info, "maxmemory"), field(&info, "maxmemory_policy"));
+    if limit != "0" && !matches!(policy, "" | "noeviction") {
+        tracing::warn!(policy, "Redis may evict messages and sessions: set its maxmemory-policy to noeviction");
+    }
+}
+
 /// What a failed command means to the callers of an engine.
 pub(super) fn engine_error(error: &RedisError) -> EngineError {
     // Checked by Redis before a script's first write.
@@ -99,4 +125,20 @@ pub(super) fn is_fatal(error: &RedisError) -> bool {
 /// Whether the server answered with this code. Redis 6 puts that of a command in a script into the text of another.
 fn says(error: &RedisError, code: &str) -> bool {
     error.code() == Some(code) || error.detail().is_some_and(|detail| detail.contains(&format!("-{code} ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for good in ["6.2.0", "7.0.15", "7.2.4", "8.0.1", "10.1"] {
+            assert!(check_version(good).is_ok(), "{good}");
+        }
+        for old in ["", "5.0.7", "6.0.16"] {
+            assert!(check_version(old).is_err(), "{old}");
+        }
+        assert_eq!(field("# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n", "run_id"), "abc");
+    }
 }

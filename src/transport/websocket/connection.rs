@@ -246,7 +246,7 @@ impl Connection {
     fn on_refreshed(&mut self, outcome: Result<(), EngineError>) -> Result<(), Finish> {
         self.refreshing = None;
         if let Err(error) = outcome {
-            tracing::warn!(%error, "socket cannot read the log; trying again");
+            tracing::debug!(%error, "socket cannot read the log; trying again");
             self.refresh_after = Instant::now() + RETRY;
         }
         Ok(())

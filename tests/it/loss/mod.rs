@@ -7,7 +7,6 @@ mod sockets;
 mod streams;
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,21 +14,107 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::support::bayeux::{Poster, publish};
-use crate::support::node::{TestNode, node};
+use crate::support::node::{Process, TestNode, node};
+use crate::support::nodes::Nodes;
+use crate::support::redis::Redis;
 use crate::support::within;
 
 /// The channel of the probes.
 const CHANNEL: &str = "/loss/probe";
 
-/// A node whose polls are held so shortly that a probe which lost something ends soon and can say what.
-async fn probe_node() -> TestNode {
-    node(|config| config.timeout = Duration::from_secs(2)).await
+/// Where a probe runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// One node with the memory engine.
+    OneNode,
+    /// Three processes on one Redis; each request and socket takes one of them at random.
+    ThreeNodes,
 }
 
+/// The nodes of a probe. Polls are held so shortly that a probe which lost something ends soon and can say what.
+struct ProbeNodes {
+    nodes: Nodes,
+    /// Held for their drop, which stops them.
+    _here: Option<TestNode>,
+    _processes: Vec<Process>,
+    _redis: Option<Redis>,
+}
+
+impl Place {
+    async fn start(self) -> ProbeNodes {
+        self.start_holding(Duration::from_secs(2)).await
+    }
+
+    async fn start_holding(self, timeout: Duration) -> ProbeNodes {
+        if self == Self::OneNode {
+            let node = node(|config| config.timeout = timeout).await;
+            return ProbeNodes { nodes: node.addr().into(), _here: Some(node), _processes: vec![], _redis: None };
+        }
+        let redis = Redis::start().await;
+        let (url, timeout) = (redis.url(), format!("{}s", timeout.as_secs()));
+        let arguments = ["--redis-url", &url, "--timeout", &timeout, "--log-level", "warn"];
+        let start = || Process::start(&arguments);
+        let (one, two, three) = tokio::join!(start(), start(), start());
+        let processes = vec![one, two, three];
+        let nodes = processes.iter().map(Process::addr).collect();
+        ProbeNodes { nodes, _here: None, _processes: processes, _redis: Some(redis) }
+    }
+}
+
+impl ProbeNodes {
+    fn addr(&self) -> Nodes {
+        self.nodes.clone()
+    }
+}
+
+macro_rules! probes {
+    ($($module:ident :: $probe:ident),* $(,)?) => {
+        mod one_node {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $probe() {
+                    $module::$probe(Place::OneNode).await;
+                }
+            )*
+        }
+
+        mod three_nodes {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $probe() {
+                    $module::$probe(Place::ThreeNodes).await;
+                }
+            )*
+        }
+    };
+}
+
+probes!(
+    polling::burst,
+    polling::one_millisecond_apart,
+    polling::three_milliseconds_apart,
+    polling::one_copy_with_overlapping_patterns,
+    polling::batches_keep_their_order,
+    polling::poll_ended_and_retried,
+    polling::poll_reset_and_retried,
+    polling::poll_ended_and_followed_by_another,
+    polling::poll_reset_and_followed_by_another,
+    polling::overlapping_polls,
+    polling::connect_and_subscribe_in_one_batch,
+    polling::reply_ended_unread,
+    polling::reply_reset_unread,
+    sockets::socket_cut_under_load,
+    sockets::transport_changed_under_load,
+    streams::stream_ended,
+    streams::stream_reset,
+);
+
 /// Publishes the numbers below `count`, one after the other, each acknowledged before the next.
-fn publish_numbers(addr: SocketAddr, count: u64, spacing: Option<Duration>) -> JoinHandle<()> {
+fn publish_numbers(nodes: Nodes, count: u64, spacing: Option<Duration>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut poster = Poster::new(addr);
+        let mut poster = Poster::new(nodes);
         let mut pace = spacing.map(interval);
         if let Some(pace) = &mut pace {
             pace.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{CHANNEL, Tally, probe_node, publish_numbers};
+use super::{CHANNEL, Place, Tally, publish_numbers};
 use crate::support::bayeux::{Client, Poll, Poster, publish};
 use crate::support::http::Cut;
 use crate::support::{nothing_within, soon};
@@ -12,8 +12,8 @@ use crate::support::{nothing_within, soon};
 /// Long enough for a poll to reach the node and be held.
 const REACHED: Duration = Duration::from_millis(20);
 
-async fn polls_back_to_back(count: u64, spacing: Option<Duration>, patterns: &[&str]) {
-    let node = probe_node().await;
+async fn polls_back_to_back(place: Place, count: u64, spacing: Option<Duration>, patterns: &[&str]) {
+    let node = place.start().await;
     let mut client = Client::connected(node.addr()).await;
     for pattern in patterns {
         client.subscribe(pattern).await;
@@ -31,30 +31,25 @@ async fn polls_back_to_back(count: u64, spacing: Option<Duration>, patterns: &[&
     assert_eq!(client.poll_at_once().await.messages, [] as [serde_json::Value; 0], "nothing comes again");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn burst() {
-    polls_back_to_back(1000, None, &[CHANNEL]).await;
+pub async fn burst(place: Place) {
+    polls_back_to_back(place, 1000, None, &[CHANNEL]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_millisecond_apart() {
-    polls_back_to_back(1000, Some(Duration::from_millis(1)), &[CHANNEL]).await;
+pub async fn one_millisecond_apart(place: Place) {
+    polls_back_to_back(place, 1000, Some(Duration::from_millis(1)), &[CHANNEL]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_milliseconds_apart() {
-    polls_back_to_back(1000, Some(Duration::from_millis(3)), &[CHANNEL]).await;
+pub async fn three_milliseconds_apart(place: Place) {
+    polls_back_to_back(place, 1000, Some(Duration::from_millis(3)), &[CHANNEL]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_copy_with_overlapping_patterns() {
-    polls_back_to_back(300, None, &[CHANNEL, "/loss/*", "/loss/**", "/**"]).await;
+pub async fn one_copy_with_overlapping_patterns(place: Place) {
+    polls_back_to_back(place, 300, None, &[CHANNEL, "/loss/*", "/loss/**", "/**"]).await;
 }
 
 /// Batches of ten: the order inside a request counts as much as that between requests.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_keep_their_order() {
-    let node = probe_node().await;
+pub async fn batches_keep_their_order(place: Place) {
+    let node = place.start().await;
     let mut client = Client::connected(node.addr()).await;
     client.subscribe(CHANNEL).await;
     let mut poster = Poster::new(node.addr());
@@ -93,8 +88,8 @@ enum Retry {
 }
 
 /// A poll is held, its connection is cut, then a message is published: the next poll must bring it.
-async fn polls_dropped(cut: Cut, retry: Retry) {
-    let node = probe_node().await;
+async fn polls_dropped(place: Place, cut: Cut, retry: Retry) {
+    let node = place.start().await;
     let mut client = Client::connected(node.addr()).await;
     client.subscribe(CHANNEL).await;
     let mut publisher = Poster::new(node.addr());
@@ -112,31 +107,26 @@ async fn polls_dropped(cut: Cut, retry: Retry) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn poll_ended_and_retried() {
-    polls_dropped(Cut::Fin, Retry::SameId).await;
+pub async fn poll_ended_and_retried(place: Place) {
+    polls_dropped(place, Cut::Fin, Retry::SameId).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn poll_reset_and_retried() {
-    polls_dropped(Cut::Rst, Retry::SameId).await;
+pub async fn poll_reset_and_retried(place: Place) {
+    polls_dropped(place, Cut::Rst, Retry::SameId).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn poll_ended_and_followed_by_another() {
-    polls_dropped(Cut::Fin, Retry::NewId).await;
+pub async fn poll_ended_and_followed_by_another(place: Place) {
+    polls_dropped(place, Cut::Fin, Retry::NewId).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn poll_reset_and_followed_by_another() {
-    polls_dropped(Cut::Rst, Retry::NewId).await;
+pub async fn poll_reset_and_followed_by_another(place: Place) {
+    polls_dropped(place, Cut::Rst, Retry::NewId).await;
 }
 
 /// A second poll on another connection: the first is answered at once, empty and successful, and the message goes to
 /// the second. A fresh session each time, because a node may slow down sessions whose polls overtake each other often.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn overlapping_polls() {
-    let node = crate::support::node::node(|config| config.timeout = Duration::from_secs(30)).await;
+pub async fn overlapping_polls(place: Place) {
+    let node = place.start_holding(Duration::from_secs(30)).await;
     let mut publisher = Poster::new(node.addr());
     for number in 0..20 {
         let mut client = Client::connected(node.addr()).await;
@@ -154,9 +144,8 @@ async fn overlapping_polls() {
 }
 
 /// What Faye's client does first: a connect that shares its request with the subscribe.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connect_and_subscribe_in_one_batch() {
-    let node = probe_node().await;
+pub async fn connect_and_subscribe_in_one_batch(place: Place) {
+    let node = place.start().await;
     for _ in 0..20 {
         let mut client = Client::handshake(node.addr()).await;
         let mut connect = client.connect_message("first", "long-polling");
@@ -181,8 +170,8 @@ async fn connect_and_subscribe_in_one_batch() {
 
 /// The reply is on its way, but the client never reads it and polls again with the same id: the same messages again,
 /// however often, until another id confirms them.
-async fn replies_lost(cut: Cut) {
-    let node = probe_node().await;
+async fn replies_lost(place: Place, cut: Cut) {
+    let node = place.start().await;
     let mut client = Client::connected(node.addr()).await;
     client.subscribe(CHANNEL).await;
     let mut publisher = Poster::new(node.addr());
@@ -203,12 +192,10 @@ async fn replies_lost(cut: Cut) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reply_ended_unread() {
-    replies_lost(Cut::Fin).await;
+pub async fn reply_ended_unread(place: Place) {
+    replies_lost(place, Cut::Fin).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reply_reset_unread() {
-    replies_lost(Cut::Rst).await;
+pub async fn reply_reset_unread(place: Place) {
+    replies_lost(place, Cut::Rst).await;
 }

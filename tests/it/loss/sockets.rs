@@ -1,13 +1,13 @@
 //! Loss probes over WebSocket: sockets that vanish without a close frame, and changes of transport, under load.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{CHANNEL, Tally, probe_node, publish_numbers};
+use super::{CHANNEL, Place, Tally, publish_numbers};
 use crate::support::bayeux::Client;
+use crate::support::nodes::Nodes;
 use crate::support::websocket::Socket;
 
 const COUNT: u64 = 2000;
@@ -22,8 +22,8 @@ struct Attached {
 }
 
 impl Attached {
-    async fn open(addr: SocketAddr, client: &mut Client) -> Self {
-        let mut attached = Self { socket: Socket::open(addr).await };
+    async fn open(nodes: Nodes, client: &mut Client) -> Self {
+        let mut attached = Self { socket: Socket::open(nodes.pick()).await };
         attached.connect(client).await;
         attached
     }
@@ -66,9 +66,8 @@ impl Attached {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn socket_cut_under_load() {
-    let node = probe_node().await;
+pub async fn socket_cut_under_load(place: Place) {
+    let node = place.start().await;
     let mut client = Client::connected(node.addr()).await;
     client.subscribe(CHANNEL).await;
     let publisher = publish_numbers(node.addr(), COUNT, Some(Duration::from_millis(1)));
@@ -86,9 +85,8 @@ async fn socket_cut_under_load() {
 
 /// From socket to long-polling and back. Every other time the old socket stays open, unread: a browser tab that
 /// sleeps. What it swallowed must come by the poll.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn transport_changed_under_load() {
-    let node = probe_node().await;
+pub async fn transport_changed_under_load(place: Place) {
+    let node = place.start().await;
     let mut client = Client::connected(node.addr()).await;
     client.subscribe(CHANNEL).await;
     let publisher = publish_numbers(node.addr(), COUNT, Some(Duration::from_millis(1)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{CHANNEL, Tally, probe_node, publish_numbers};
+use super::{CHANNEL, Place, Tally, publish_numbers};
 use crate::support::bayeux::Client;
 use crate::support::events::EventStream;
 use crate::support::http::Cut;
@@ -17,8 +17,8 @@ const STRETCH: usize = 200;
 /// When nothing has come for so long, nothing will.
 const QUIET: Duration = Duration::from_secs(4);
 
-async fn stream_cut_under_load(cut: Cut) {
-    let node = probe_node().await;
+async fn stream_cut_under_load(place: Place, cut: Cut) {
+    let node = place.start().await;
     let mut client = Client::connected(node.addr()).await;
     client.subscribe(CHANNEL).await;
     let publisher = publish_numbers(node.addr(), COUNT, Some(Duration::from_millis(1)));
@@ -27,7 +27,7 @@ async fn stream_cut_under_load(cut: Cut) {
     tally
         .fill(COUNT, publisher, async |tally| {
             heartbeat(&mut client).await;
-            let mut stream = EventStream::open(node.addr(), &client.id, last_event_id.as_deref()).await;
+            let mut stream = EventStream::open(node.addr().pick(), &client.id, last_event_id.as_deref()).await;
             let goal = (tally.distinct() + STRETCH).min(COUNT as usize);
             while tally.distinct() < goal {
                 let Ok(next) = timeout(QUIET, stream.next()).await else { return false };
@@ -52,12 +52,10 @@ async fn heartbeat(client: &mut Client) {
     assert_eq!(replies[0]["advice"], json!({"reconnect": "retry", "interval": 2000, "timeout": 0}));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stream_ended() {
-    stream_cut_under_load(Cut::Fin).await;
+pub async fn stream_ended(place: Place) {
+    stream_cut_under_load(place, Cut::Fin).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stream_reset() {
-    stream_cut_under_load(Cut::Rst).await;
+pub async fn stream_reset(place: Place) {
+    stream_cut_under_load(place, Cut::Rst).await;
 }

@@ -1,26 +1,32 @@
 //! A Bayeux client over long-polling that does what a test says and nothing by itself.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use super::http::{Connection, json_request};
+use super::nodes::Nodes;
 use super::soon;
 
 /// Where the Faye dialect lives on a node with default mounts.
 pub const MOUNT: &str = "/bayeux";
 
-/// Posts batches over one connection, and opens another when the node has closed it.
+/// Posts batches, each to a node of its own choice; keeps one connection to each, and opens another when the node has
+/// closed it.
 #[derive(Debug)]
 pub struct Poster {
-    addr: SocketAddr,
-    connection: Option<Connection>,
+    nodes: Nodes,
+    connections: HashMap<SocketAddr, Connection>,
+    /// Where the last request went.
+    current: SocketAddr,
 }
 
 impl Poster {
     /// Connects when first used.
-    pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, connection: None }
+    pub fn new(nodes: impl Into<Nodes>) -> Self {
+        let nodes = nodes.into();
+        Self { current: nodes.pick(), connections: HashMap::new(), nodes }
     }
 
     /// Posts one message or a batch and returns the array of replies.
@@ -31,19 +37,21 @@ impl Poster {
 
     /// Sends a batch and does not wait for the answer.
     pub async fn begin(&mut self, messages: &Value) {
-        if self.connection.is_none() {
-            self.connection = Some(Connection::open(self.addr).await);
+        self.current = self.nodes.pick();
+        if !self.connections.contains_key(&self.current) {
+            self.connections.insert(self.current, Connection::open(self.current).await);
         }
-        let connection = self.connection.as_mut().expect("just opened");
+        let connection = self.connections.get_mut(&self.current).expect("just opened");
         connection.send(&json_request(MOUNT, messages.to_string().as_bytes())).await;
     }
 
     /// Reads the answer to what [`Poster::begin`] sent, however long it is held.
     pub async fn finish(&mut self) -> Vec<Value> {
-        let response = self.connection.as_mut().expect("a request is under way").held_response().await;
+        let connection = self.connections.get_mut(&self.current).expect("a request is under way");
+        let response = connection.held_response().await;
         assert_eq!(response.status, 200, "{}", response.text());
         if response.closes() {
-            self.connection = None;
+            self.connections.remove(&self.current);
         }
         match response.json() {
             Value::Array(replies) => replies,
@@ -53,7 +61,7 @@ impl Poster {
 
     /// Gives up the connection, for instance to cut it.
     pub fn take(&mut self) -> Connection {
-        self.connection.take().expect("a request is under way")
+        self.connections.remove(&self.current).expect("a request is under way")
     }
 }
 
@@ -94,25 +102,26 @@ pub struct Client {
     pub id: String,
     /// The connection for everything but held polls.
     pub poster: Poster,
-    addr: SocketAddr,
+    nodes: Nodes,
     last_message_id: u64,
 }
 
 impl Client {
     /// Makes a new session.
-    pub async fn handshake(addr: SocketAddr) -> Self {
-        let mut poster = Poster::new(addr);
+    pub async fn handshake(nodes: impl Into<Nodes>) -> Self {
+        let nodes = nodes.into();
+        let mut poster = Poster::new(nodes.clone());
         let message = json!({"channel": "/meta/handshake", "version": "1.0", "id": "1",
             "supportedConnectionTypes": ["long-polling", "websocket", "eventsource"]});
         let reply = soon("the handshake", poster.post(&message)).await.remove(0);
         assert_eq!(reply["successful"], true, "{reply}");
         let id = reply["clientId"].as_str().expect("a session id").to_owned();
-        Self { id, poster, addr, last_message_id: 1 }
+        Self { id, poster, nodes, last_message_id: 1 }
     }
 
     /// A new session that has had its first connect, which is special: it is answered at once.
-    pub async fn connected(addr: SocketAddr) -> Self {
-        let mut client = Self::handshake(addr).await;
+    pub async fn connected(nodes: impl Into<Nodes>) -> Self {
+        let mut client = Self::handshake(nodes).await;
         client.poll_at_once().await;
         client
     }
@@ -164,7 +173,7 @@ impl Client {
 
     /// Starts a poll on a connection of its own and does not wait for it.
     pub async fn begin_poll(&self, message_id: &str) -> Poster {
-        let mut poster = Poster::new(self.addr);
+        let mut poster = Poster::new(self.nodes.clone());
         poster.begin(&self.connect_message(message_id, "long-polling")).await;
         poster
     }

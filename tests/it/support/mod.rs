@@ -5,6 +5,7 @@ pub mod bayeux;
 pub mod events;
 pub mod http;
 pub mod node;
+pub mod nodes;
 pub mod redis;
 pub mod websocket;
 

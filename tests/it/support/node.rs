@@ -75,8 +75,7 @@ pub fn impatient(config: &mut weft::Config) {
 
 /// A node as a process of its own, killed when dropped.
 pub struct Process {
-    /// Held for its drop, which kills.
-    _child: Child,
+    child: Child,
     addr: SocketAddr,
     /// Holds the ready file.
     _directory: tempfile::TempDir,
@@ -102,12 +101,17 @@ impl Process {
             std::future::ready(public_address(&ready_file))
         })
         .await;
-        Self { _child: child, addr, _directory: directory }
+        Self { child, addr, _directory: directory }
     }
 
     /// Where clients connect.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The process, for signals.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("running")
     }
 }
 

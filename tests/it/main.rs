@@ -2,6 +2,7 @@
 //! Only `support` knows how a node is started; everything else is given an address.
 
 mod bounds;
+mod cluster;
 mod contract;
 mod dialects;
 mod embedding;

@@ -52,6 +52,13 @@ impl Connection {
         Self { stream: BufReader::new(stream) }
     }
 
+    /// Opens a connection, if the node takes one.
+    pub async fn try_open(addr: SocketAddr) -> io::Result<Self> {
+        let stream = soon("a TCP connection", TcpStream::connect(addr)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
     /// Sends bytes as they are. Errors are left to the following read: a node may answer early and close.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = soon("the node reads what is sent", self.stream.write_all(bytes)).await;

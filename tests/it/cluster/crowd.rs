@@ -1,0 +1,382 @@
+//! Many clients under load that behave as people's clients do when nodes break: they repeat what was not answered, open
+//! sockets again, shake hands when they are told to, and send each request to another node.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::bayeux::MOUNT;
+use crate::support::eventually;
+use crate::support::http::{Connection, json_request};
+use crate::support::nodes::Nodes;
+
+/// The channel of the crowd.
+pub const CHANNEL: &str = "/crowd/news";
+/// Pause before something is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// No request takes longer than a poll that is held, and some engine calls.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What one subscriber saw.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Numbers in the order in which they came, with repetitions.
+    pub received: Vec<u64>,
+    distinct: HashSet<u64>,
+    /// How often it shook hands.
+    pub handshakes: usize,
+    /// How often it was told that its session is unknown.
+    pub unknown: usize,
+}
+
+/// The crowd: subscribers by socket and by poll.
+pub struct Crowd {
+    nodes: Nodes,
+    seen: Vec<Arc<Mutex<Seen>>>,
+    tasks: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// How the publisher fared.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// Numbers that were acknowledged, in order.
+    pub acknowledged: Vec<u64>,
+    /// Numbers that were not, with what was said instead, if anything.
+    pub failed: BTreeMap<u64, String>,
+    /// The longest time that an answer took.
+    pub slowest: Duration,
+}
+
+impl Crowd {
+    /// Gathers subscribers; returns when all are subscribed.
+    pub async fn gather(nodes: &Nodes, sockets: usize, polls: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut crowd = Self { nodes: nodes.clone(), seen: Vec::new(), tasks: Vec::new(), stop };
+        for number in 0..sockets + polls {
+            let seen = Arc::new(Mutex::new(Seen::default()));
+            let member = Member { wire: Wire::new(nodes), seen: seen.clone(), stop: crowd.stop.clone(), next_id: 0 };
+            crowd.seen.push(seen);
+            let by_socket = number < sockets;
+            crowd.tasks.push(tokio::spawn(async move { member.live(by_socket).await }));
+        }
+        eventually(Duration::from_secs(60), "all are subscribed", || {
+            let ready = crowd.seen.iter().all(|seen| seen.lock().handshakes > 0);
+            std::future::ready(ready.then_some(()))
+        })
+        .await;
+        crowd
+    }
+
+    /// Publishes numbers from `first` on at this pace until `until` is done; each to another node, one after the other.
+    pub async fn publish(&self, first: u64, every: Duration, until: impl Future<Output = ()>) -> Published {
+        let over = AtomicBool::new(false);
+        let publishing = async {
+            let mut wire = Wire::new(&self.nodes);
+            let mut published = Published::default();
+            let mut pace = tokio::time::interval(every);
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            for number in first.. {
+                pace.tick().await;
+                if over.load(Ordering::Acquire) {
+                    break;
+                }
+                published.send(&mut wire, number).await;
+            }
+            published
+        };
+        let (published, ()) = tokio::join!(publishing, async {
+            until.await;
+            over.store(true, Ordering::Release);
+        });
+        published
+    }
+
+    /// Publishes until everybody has received a message, for at most so long; gives how long that took.
+    pub async fn reach_everybody(&self, first: u64, limit: Duration) -> Duration {
+        let start = Instant::now();
+        let mut wire = Wire::new(&self.nodes);
+        for number in first.. {
+            let mut published = Published::default();
+            published.send(&mut wire, number).await;
+            for _ in 0..20 {
+                if self.seen.iter().all(|seen| seen.lock().distinct.contains(&number)) {
+                    return start.elapsed();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let deaf = self.seen.iter().filter(|seen| !seen.lock().distinct.contains(&number)).count();
+            assert!(start.elapsed() < limit, "{deaf} clients do not receive after {limit:?}");
+        }
+        start.elapsed()
+    }
+
+    /// Waits until every subscriber has seen all that was acknowledged, and panics if one has not; gives how many came more
+    /// than once. First arrivals must be in order.
+    pub async fn assert_served(&self, published: &Published) -> usize {
+        let missing = |seen: &Mutex<Seen>| -> Vec<u64> {
+            let seen = seen.lock();
+            published.acknowledged.iter().copied().filter(|number| !seen.distinct.contains(number)).collect()
+        };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let lost: Vec<_> = self.seen.iter().map(|seen| missing(seen)).collect();
+            let total: usize = lost.iter().map(Vec::len).sum();
+            if total == 0 {
+                break;
+            }
+            let some: Vec<_> = lost.iter().enumerate().filter(|(_, lost)| !lost.is_empty()).take(5).collect();
+            assert!(
+                Instant::now() < deadline,
+                "{total} of {} deliveries are lost: {some:?}",
+                published.acknowledged.len() * self.seen.len()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let mut again = 0;
+        let acknowledged: HashSet<_> = published.acknowledged.iter().copied().collect();
+        for seen in &self.seen {
+            let seen = seen.lock();
+            let mut met = HashSet::new();
+            let first: Vec<u64> = seen.received.iter().copied().filter(|number| met.insert(*number)).collect();
+            again += seen.received.len() - first.len();
+            let ordered: Vec<u64> = first.into_iter().filter(|number| acknowledged.contains(number)).collect();
+            assert!(ordered.is_sorted(), "out of order: {ordered:?}");
+        }
+        again
+    }
+
+    /// Panics if anybody was told that its session is unknown.
+    pub fn assert_sessions_lived(&self) {
+        for seen in &self.seen {
+            let seen = seen.lock();
+            assert_eq!((seen.unknown, seen.handshakes), (0, 1), "told that its session is unknown");
+        }
+    }
+
+    /// How many subscribers there are.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Sends everybody home.
+    pub async fn dismiss(self) {
+        self.stop.store(true, Ordering::Release);
+        for task in self.tasks {
+            task.abort();
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+impl Published {
+    async fn send(&mut self, wire: &mut Wire, number: u64) {
+        let start = Instant::now();
+        let outcome = wire.post(&json!({"channel": CHANNEL, "data": number})).await;
+        self.slowest = self.slowest.max(start.elapsed());
+        match outcome {
+            Ok(replies) if replies[0]["successful"] == true => self.acknowledged.push(number),
+            Ok(replies) => {
+                self.failed.insert(number, replies[0].to_string());
+            }
+            Err(error) => {
+                self.failed.insert(number, error.to_string());
+            }
+        }
+    }
+}
+
+/// Posts to one node after the other, keeping a connection to each.
+struct Wire {
+    nodes: Nodes,
+    connections: HashMap<SocketAddr, Connection>,
+}
+
+impl Wire {
+    fn new(nodes: &Nodes) -> Self {
+        Self { nodes: nodes.clone(), connections: HashMap::new() }
+    }
+
+    /// One request and its answer. An error says nothing of whether it was processed.
+    async fn post(&mut self, messages: &Value) -> io::Result<Vec<Value>> {
+        let node = self.nodes.pick();
+        let mut connection = match self.connections.remove(&node) {
+            Some(connection) => connection,
+            None => Connection::try_open(node).await?,
+        };
+        connection.send(&json_request(MOUNT, messages.to_string().as_bytes())).await;
+        let answer = timeout(PATIENCE, connection.answer()).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let response = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+        if !response.closes() {
+            self.connections.insert(node, connection);
+        }
+        if response.status != 200 {
+            return Err(io::Error::other(format!("{}: {}", response.status, response.text())));
+        }
+        match serde_json::from_slice(&response.body) {
+            Ok(Value::Array(replies)) => Ok(replies),
+            _ => panic!("an answer must be an array: {}", response.text()),
+        }
+    }
+}
+
+/// One subscriber.
+struct Member {
+    wire: Wire,
+    seen: Arc<Mutex<Seen>>,
+    stop: Arc<AtomicBool>,
+    next_id: u64,
+}
+
+impl Member {
+    async fn live(mut self, by_socket: bool) {
+        while !self.stop.load(Ordering::Acquire) {
+            let session = self.session().await;
+            if by_socket {
+                self.by_socket(&session).await;
+            } else {
+                self.by_polls(&session).await;
+            }
+        }
+    }
+
+    /// Tries until it is answered.
+    async fn insist(&mut self, message: &Value) -> Value {
+        loop {
+            if let Ok(mut replies) = self.wire.post(message).await {
+                return replies.remove(0);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn id(&mut self) -> String {
+        self.next_id += 1;
+        self.next_id.to_string()
+    }
+
+    /// A session that is subscribed.
+    async fn session(&mut self) -> String {
+        loop {
+            let reply = self
+                .insist(
+                    &json!({"channel": "/meta/handshake", "version": "1.0", "supportedConnectionTypes": ["websocket"]}),
+                )
+                .await;
+            if reply["successful"] != true {
+                self.wait_as_advised(&reply).await;
+                continue;
+            }
+            let session = reply["clientId"].as_str().expect("a session id").to_owned();
+            let subscribe = json!({"channel": "/meta/subscribe", "clientId": session, "subscription": CHANNEL});
+            if self.insist(&subscribe).await["successful"] == true {
+                self.seen.lock().handshakes += 1;
+                return session;
+            }
+        }
+    }
+
+    async fn wait_as_advised(&self, reply: &Value) {
+        let interval = reply["advice"]["interval"].as_u64().unwrap_or_default();
+        tokio::time::sleep(Duration::from_millis(interval).max(RETRY)).await;
+    }
+
+    fn take(&self, messages: &[Value]) {
+        let mut seen = self.seen.lock();
+        for message in messages.iter().filter(|message| message["channel"] == CHANNEL) {
+            // The reply to a publish is no message.
+            if let Some(number) = message["data"].as_u64() {
+                seen.received.push(number);
+                seen.distinct.insert(number);
+            }
+        }
+    }
+
+    /// Whether the session is still there, by a connect reply; waits as advised when it is not.
+    async fn lives(&self, messages: &[Value]) -> bool {
+        let refused = messages.iter().find(|reply| reply["channel"] == "/meta/connect" && reply["successful"] != true);
+        let Some(refused) = refused else { return true };
+        assert_eq!(refused["advice"]["reconnect"], "handshake", "{refused}");
+        self.seen.lock().unknown += 1;
+        self.wait_as_advised(refused).await;
+        false
+    }
+
+    /// Polls until the session is unknown. What was not answered is repeated under the same id.
+    async fn by_polls(&mut self, session: &str) {
+        let mut id = self.id();
+        loop {
+            let connect =
+                json!({"channel": "/meta/connect", "clientId": session, "connectionType": "long-polling", "id": id});
+            match self.wire.post(&connect).await {
+                Ok(messages) => {
+                    self.take(&messages);
+                    if !self.lives(&messages).await {
+                        return;
+                    }
+                    id = self.id();
+                }
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    /// Opens sockets until the session is unknown.
+    async fn by_socket(&mut self, session: &str) {
+        let mut id = self.id();
+        loop {
+            if let Some(again) = self.one_socket(session, &mut id).await {
+                if !again {
+                    return;
+                }
+            } else {
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// One socket to its end; whether the session lives, or nothing if it was never open.
+    async fn one_socket(&mut self, session: &str, id: &mut String) -> Option<bool> {
+        let node = self.wire.nodes.pick();
+        let tcp = timeout(PATIENCE, TcpStream::connect(node)).await.ok()?.ok()?;
+        let url = format!("ws://{node}{MOUNT}");
+        let (mut socket, _) = timeout(PATIENCE, tokio_tungstenite::client_async(url, tcp)).await.ok()?.ok()?;
+        let connect = |id: &str| {
+            let connect =
+                json!({"channel": "/meta/connect", "clientId": session, "connectionType": "websocket", "id": id});
+            Message::text(connect.to_string())
+        };
+        socket.send(connect(id)).await.ok()?;
+        while let Ok(Some(Ok(frame))) = timeout(PATIENCE, socket.next()).await {
+            let Message::Text(text) = frame else { continue };
+            let messages: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+            self.take(&messages);
+            if !self.lives(&messages).await {
+                return Some(false);
+            }
+            if messages.iter().any(|reply| reply["channel"] == "/meta/connect") {
+                *id = self.id();
+                if socket.send(connect(id)).await.is_err() {
+                    break;
+                }
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+        Some(true)
+    }
+}

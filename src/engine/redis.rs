@@ -15,7 +15,7 @@ mod shared;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Client, Cmd, Value};
+use redis::{Client, Cmd, Value};
 use tokio::sync::mpsc;
 
 use self::feed::{FeedHandle, FeedLoop};
@@ -31,10 +31,6 @@ use crate::bayeux::Pattern;
 
 pub use settings::{RedisSettings, RedisSettingsError, redacted};
 
-/// Connections for commands: sessions, reads of logs, publishing.
-const LANES: usize = 3;
-/// Commands that may wait on one connection; callers wait for a place.
-const PIPELINE: usize = 1024;
 /// Sessions that one script ends, and logs that it looks after: a script holds up everybody else.
 const SWEEP_SESSIONS: usize = 50;
 const SWEEP_LOGS: usize = 50;
@@ -77,29 +73,16 @@ impl RedisNode {
     /// # Errors
     /// When the settings contradict themselves. That Redis cannot be reached is no error: it may come.
     pub fn new(id: NodeId, settings: RedisSettings) -> Result<(Self, Feed, RedisTasks), RedisSettingsError> {
-        let failed = |error: &dyn std::fmt::Display| RedisSettingsError::Client(error.to_string());
         let info = settings.connection()?;
         let keys = Keys::new(&settings.prefix, PARTITION, info.redis_settings().db());
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.connect_timeout))
-            .set_response_timeout(Some(settings.command_timeout))
-            .set_pipeline_buffer_size(PIPELINE);
-        let manager = deadpool_redis::Manager::new_with_config(info.clone(), config).map_err(|error| failed(&error))?;
-        let pool = deadpool_redis::Pool::builder(manager)
-            .max_size(LANES)
-            .runtime(deadpool_redis::Runtime::Tokio1)
-            .wait_timeout(Some(settings.connect_timeout))
-            .create_timeout(Some(settings.connect_timeout))
-            .recycle_timeout(Some(settings.connect_timeout))
-            .build()
-            .map_err(|error| failed(&error))?;
-        let client = Client::open(info).map_err(|error| failed(&error))?;
         let (events, feed) = mpsc::channel(settings.feed_events);
         let shared = Arc::new(Shared::new(settings, id, keys));
-        let lane = || Lane::new(shared.clone(), pool.clone());
-        let (publisher, writer) = Publisher::new(shared.clone(), lane());
+        let lane = || Lane::new(shared.clone(), &info);
+        let (sessions, logs) = (lane()?, lane()?);
+        let (publisher, writer) = Publisher::new(shared.clone(), lane()?);
+        let client = Client::open(info).map_err(|error| RedisSettingsError::Client(error.to_string()))?;
         let (handle, feed_loop) = FeedHandle::new(shared.clone(), client, events);
-        let inner = Inner { sessions: lane(), logs: lane(), publisher, feed: handle, shared };
+        let inner = Inner { sessions, logs, publisher, feed: handle, shared };
         Ok((Self(Arc::new(inner)), feed, RedisTasks { writer, feed: feed_loop }))
     }
 

@@ -11,4 +11,5 @@ mod loss;
 mod malformed;
 mod process;
 mod races;
+mod redis;
 mod support;

@@ -1,21 +1,24 @@
-//! A lane: one pipelined connection for commands, replaced when it breaks. The pool makes the connections, and a lane
-//! keeps one for as long as it works: taking one from the pool for each command would cost a second round trip and
+//! A lane: one pipelined connection for commands, replaced when it breaks. Its pool makes and tests connections, and the
+//! lane keeps one for as long as it works: taking one from the pool for each command would cost a second round trip and
 //! never pipeline.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Pool};
+use deadpool_redis::{Connection, Manager, Pool, Runtime};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, PushInfo, PushKind, RedisError, Value};
 use tokio::time::Instant;
 
 use super::scripts::Script;
+use super::settings::RedisSettingsError;
 use super::shared::{Shared, engine_error, is_fatal};
 use crate::engine::EngineError;
 
+/// Commands that may wait on one connection; callers wait for a place.
+const PIPELINE: usize = 1024;
 /// The longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
@@ -24,6 +27,8 @@ pub(super) struct Lane {
     shared: Arc<Shared>,
     pool: Pool,
     live: Mutex<Option<Live>>,
+    /// Redis has closed the connection, as far as is known: the next command must not be the one to find out.
+    closed: Arc<AtomicBool>,
     /// Held while connecting: one attempt at a time, and the others wait for its outcome.
     connecting: tokio::sync::Mutex<Attempts>,
     /// Counts connections, so that a late failure does not throw away the next one.
@@ -43,9 +48,30 @@ struct Attempts {
 }
 
 impl Lane {
-    pub(super) fn new(shared: Arc<Shared>, pool: Pool) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, info: &ConnectionInfo) -> Result<Self, RedisSettingsError> {
+        let failed = |error: &dyn std::fmt::Display| RedisSettingsError::Client(error.to_string());
+        let settings = &shared.settings;
+        let closed = Arc::new(AtomicBool::new(false));
+        let notice = closed.clone();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(settings.connect_timeout))
+            .set_response_timeout(Some(settings.command_timeout))
+            .set_pipeline_buffer_size(PIPELINE)
+            .set_push_sender(move |push: PushInfo| -> Result<(), ()> {
+                notice.fetch_or(push.kind == PushKind::Disconnection, Ordering::AcqRel);
+                Ok(())
+            });
+        let manager = Manager::new_with_config(info.clone(), config).map_err(|error| failed(&error))?;
+        let pool = Pool::builder(manager)
+            .max_size(1)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(settings.connect_timeout))
+            .create_timeout(Some(settings.connect_timeout))
+            .recycle_timeout(Some(settings.connect_timeout))
+            .build()
+            .map_err(|error| failed(&error))?;
         let (live, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { shared, pool, live, connecting, count: AtomicU32::new(0) }
+        Ok(Self { shared, pool, live, closed, connecting, count: AtomicU32::new(0) })
     }
 
     /// Runs a script.
@@ -90,6 +116,11 @@ impl Lane {
     }
 
     fn live(&self) -> Option<(u32, MultiplexedConnection)> {
+        if self.closed.swap(false, Ordering::AcqRel)
+            && let Some(broken) = self.live.lock().take()
+        {
+            drop(Connection::take(broken.connection));
+        }
         self.live.lock().as_ref().map(|live| (live.number, MultiplexedConnection::clone(&live.connection)))
     }
 

@@ -2,13 +2,11 @@
 // server in this process. The reference exists to prove the tests: what Faye's server does with
 // Faye's client is by definition right.
 
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import http from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import faye from 'faye';
+import { startProgram } from './program.mjs';
 import { until, within } from './wait.mjs';
 
 /** How long the server holds an idle connect. Short, so that tests can sit one out. */
@@ -16,7 +14,6 @@ export const HOLD_MS = 5_000;
 
 const STARTUP_MS = 10_000;
 const SHUTDOWN_MS = 15_000;
-const LOG_TAIL = 20_000;
 
 export const REFERENCE = process.env.INTEROP_REFERENCE;
 
@@ -35,73 +32,34 @@ for (const name of ['http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY']) {
 export function startServer(mount) {
   if (REFERENCE === 'faye') return startFaye(mount);
   if (REFERENCE) throw new Error(`INTEROP_REFERENCE=${REFERENCE}: only "faye" is known`);
-  if (process.env.WEFT_BIN) return startWeft(mount, process.env.WEFT_BIN);
+  return startWeft(mount, weftProgram());
+}
+
+/** The program under test. */
+export function weftProgram() {
+  if (process.env.WEFT_BIN) return process.env.WEFT_BIN;
   throw new Error('set WEFT_BIN to the weft binary, or INTEROP_REFERENCE=faye to test the tests');
 }
 
 async function startWeft(mount, program) {
-  const scratch = await mkdtemp(join(tmpdir(), 'weft-interop-'));
-  const readyFile = join(scratch, 'ready.json');
-  // Weft reads its configuration from WEFT_* too, and a test decides all of it by arguments.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('WEFT_')));
-  const child = spawn(
+  const weft = await startProgram(
     program,
-    [
+    (scratch) => [
       'serve',
       ...['--listen', '127.0.0.1:0'],
       ...['--internal-listen', '127.0.0.1:0'],
       ...['--timeout', `${HOLD_MS / 1000}s`],
-      ...['--ready-file', readyFile],
+      ...['--ready-file', join(scratch, 'ready.json')],
     ],
-    { env, stdio: ['ignore', 'pipe', 'pipe'] },
+    'ready.json',
+    STARTUP_MS,
   );
-
-  let log = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text) => (log += text));
-  }
-  // Settles even if the program cannot be started at all.
-  const ended = new Promise((resolve) => {
-    child.once('error', (error) => resolve(`could not be started: ${error.message}`));
-    child.once('close', (code, signal) => resolve(signal ? `killed by ${signal}` : `exit code ${code}`));
-  });
-  let end = null;
-  ended.then((how) => (end = how));
-
-  // Nothing may outlive this process, not even if it is told to end early. And a failing test seldom
-  // tells what the server thought of it.
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
-  process.once('exit', (code) => {
-    if (end === null) child.kill('SIGKILL');
-    if (code !== 0) console.error(`--- log of ${program}:\n${log.slice(-LOG_TAIL) || '(nothing)'}\n---`);
-  });
-
-  const ready = await until(
-    'the ready file of the server',
-    async () => {
-      if (end !== null) throw new Error(`the server ended before it was ready (${end}):\n${log}`);
-      // Missing or half written: look again.
-      return readFile(readyFile, 'utf8').then(JSON.parse).catch(() => null);
-    },
-    { ms: STARTUP_MS, seen: () => log },
-  ).catch(async (error) => {
-    child.kill('SIGKILL');
-    await rm(scratch, { recursive: true, force: true });
-    throw error;
-  });
-
-  const origin = `http://${ready.listen}`;
+  const origin = `http://${weft.ready.listen}`;
   return {
     origin,
     url: origin + mount,
     noticedDisconnect: async () => {},
-    async stop() {
-      child.kill('SIGTERM');
-      const how = await within(ended, 'the server to stop after SIGTERM', SHUTDOWN_MS).finally(() =>
-        rm(scratch, { recursive: true, force: true }),
-      );
-      if (how !== 'exit code 0') throw new Error(`expected the server to stop with exit code 0, got ${how}:\n${log}`);
-    },
+    stop: () => weft.stop(SHUTDOWN_MS),
   };
 }
 

@@ -54,7 +54,8 @@ impl Redis {
         format!("redis+unix://{}", self.socket().display())
     }
 
-    async fn answers(&self) {
+    /// Waits until it answers.
+    pub async fn answers(&self) {
         let client = self.client();
         eventually(Duration::from_secs(10), "Redis answers", || async {
             let mut connection = client.get_multiplexed_async_connection().await.ok()?;
@@ -69,21 +70,54 @@ impl Redis {
 
     /// Asks the server something.
     pub async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = self.client().get_multiplexed_async_connection().await.expect("Redis answers");
-        let (command, arguments) = words.split_first().expect("a command");
-        redis::cmd(command).arg(arguments).query_async(&mut connection).await.expect("Redis takes the command")
+        self.try_ask(words).await.expect("Redis takes the command")
     }
 
-    /// The process, for signals.
-    pub fn pid(&self) -> String {
-        self.child.id().expect("running").to_string()
+    /// As [`Redis::ask`], for what it may refuse.
+    pub async fn try_ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+        // No handshake of its own: a server that is busy refuses that already.
+        let info = redis::IntoConnectionInfo::into_connection_info(self.url()).expect("a good address");
+        let plain = info.redis_settings().clone().set_skip_set_lib_name();
+        let client = redis::Client::open(info.set_redis_settings(plain))?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let (command, arguments) = words.split_first().expect("a command");
+        redis::cmd(command).arg(arguments).query_async(&mut connection).await
+    }
+
+    /// Asks for something that takes long, and does not wait for it.
+    pub fn ask_in_background(&self, words: &[&str]) -> tokio::task::JoinHandle<()> {
+        let client = self.client();
+        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        tokio::spawn(async move {
+            let mut connection = client.get_multiplexed_async_connection().await.expect("Redis answers");
+            // Longer than the client waits, or refused in the end: both are as they should be.
+            let _: redis::RedisResult<()> = redis::cmd(&words[0]).arg(&words[1..]).query_async(&mut connection).await;
+        })
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().expect("running").to_string();
+        let kill = std::process::Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, name, &id]).status();
+        assert!(kill.expect("a shell").success(), "the signal is sent");
+    }
+
+    /// Kills it.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.expect("killed");
     }
 
     /// Kills it and starts it again with nothing but what is on the disk.
     pub async fn restart(&mut self) {
-        self.child.kill().await.expect("killed");
-        self.child = Self::spawn(&self.socket(), &[]);
+        self.restart_loading(&[]).await;
         self.answers().await;
+    }
+
+    /// As [`Redis::restart`], with more arguments, and without waiting until it answers.
+    pub async fn restart_loading(&mut self, arguments: &[&str]) {
+        // An error means that it has been killed already.
+        let _ = self.child.kill().await;
+        self.child = Self::spawn(&self.socket(), arguments);
     }
 
     /// A node's connections, with their tasks running in the background.

@@ -1,0 +1,105 @@
+//! A Redis that comes back without what it had acknowledged: empty, or from an older copy.
+
+use super::*;
+use crate::support::soon;
+
+/// Waits until the node has met the Redis that answers now.
+async fn met_again(node: &RedisNode) {
+    // Its connections are gone; the first use of each makes another.
+    soon("the feed is back", async {
+        while node.fence().await.is_err() {
+            node.available().await;
+        }
+    })
+    .await;
+}
+
+/// No position repeats or falls below a cursor, whoever writes first.
+#[tokio::test]
+async fn raise_after_failover() {
+    let mut redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let _session = session(&node, &["/a"]).await;
+    // The clock of this Redis was ahead of that of the next.
+    redis.ask::<()>(&["SET", "{weft:0}:clock", "8000000000000000"]).await;
+    let before = publish(&node, "/a", "1").await;
+    redis.restart().await;
+    met_again(&node).await;
+    let subscribed = session(&node, &["/a"]).await;
+    let after = publish(&node, "/a", "2").await;
+    assert!(after > before, "{after:?} after {before:?}");
+    assert_eq!(unread(&node, &subscribed, "1").await, [2]);
+}
+
+/// Redis comes back from a copy that lacks an acknowledged message: its sessions are told to start again, on all nodes,
+/// and only once.
+#[tokio::test]
+async fn lost_acknowledged_write_is_told() {
+    let mut redis = Redis::start().await;
+    let ((one, _one_feed), (other, _other_feed)) = (redis.node(|_| {}).await, redis.node(|_| {}).await);
+    let older = session(&one, &["/a"]).await;
+    redis.ask::<()>(&["SAVE"]).await;
+    publish(&one, "/a", "1").await;
+    publish(&other, "/a", "2").await;
+    redis.restart().await;
+    met_again(&one).await;
+    let newer = session(&one, &["/a"]).await;
+    met_again(&other).await;
+    for node in [&one, &other] {
+        assert_eq!(crate::contract::poll(node, &older, "1").await, Attach::Unknown);
+        assert_eq!(node.touch(&older, None).await, Ok(Touch::Unknown));
+        assert_eq!(node.subscribe(&older, &pattern("/b"), MANY).await, Ok(Subscribe::Unknown));
+    }
+    publish(&other, "/a", "3").await;
+    assert_eq!(unread(&other, &newer, "1").await, [3], "one loss is one new era");
+}
+
+/// A restart that lost nothing is no loss.
+#[tokio::test]
+async fn a_restart_that_lost_nothing_ends_nobody() {
+    let mut redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    publish(&node, "/a", "1").await;
+    redis.ask::<()>(&["SAVE"]).await;
+    redis.restart().await;
+    met_again(&node).await;
+    publish(&node, "/a", "2").await;
+    assert_eq!(unread(&node, &session, "1").await, [1, 2]);
+}
+
+/// Part of a session is lost (evicted): it is told, rather than served in silence without some of its subscriptions.
+#[tokio::test]
+async fn lost_keys_are_told() {
+    for lost in ["session:ID", "subscriptions:ID", "head:/a", "log:/a"] {
+        let redis = Redis::start().await;
+        let (node, _feed) = redis.node(|_| {}).await;
+        let session = session(&node, &["/a", "/b"]).await;
+        publish(&node, "/a", "1").await;
+        redis.ask::<()>(&["DEL", &format!("{{weft:0}}:{}", lost.replace("ID", session.as_str()))]).await;
+        publish(&node, "/a", "2").await;
+        if let Attach::Attached(attached) = crate::contract::poll(&node, &session, "1").await {
+            let read = crate::contract::read(&node, &session, &attached, MANY).await;
+            assert!(matches!(read, Read::Gap(_)), "without {lost}: {read:?}");
+        }
+        assert_eq!(node.touch(&session, None).await, Ok(Touch::Unknown), "without {lost}");
+    }
+}
+
+/// The clock of the machine jumps: positions rise on, and nobody expires before there was time to be heard of.
+#[tokio::test]
+async fn clock_backwards() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    let mut before = publish(&node, "/a", "0").await;
+    assert_eq!(node.sweep(MANY).await, Ok(vec![]));
+    for (number, jump) in [(1, "-3600000"), (2, "3600000")] {
+        redis.ask::<()>(&["INCRBY", "{weft:0}:skew", jump]).await;
+        let after = publish(&node, "/a", &number.to_string()).await;
+        assert!(after > before, "{after:?} after {before:?}");
+        before = after;
+        assert_eq!(node.sweep(MANY).await, Ok(vec![]), "after a jump by {jump} ms");
+    }
+    assert_eq!(unread(&node, &session, "1").await, [0, 1, 2]);
+}

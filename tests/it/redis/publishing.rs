@@ -1,0 +1,119 @@
+//! The write path: order and outcome of each message, whatever happens to a batch.
+
+use futures_util::future::join_all;
+
+use super::*;
+
+/// Redis forgets its scripts again and again: what is stored keeps the order in which it was handed in.
+#[tokio::test]
+async fn noscript_keeps_order() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    let mut positions = Vec::new();
+    for round in 0..20 {
+        redis.ask::<()>(&["SCRIPT", "FLUSH"]).await;
+        let texts: Vec<_> = (0..10).map(|number| (round * 10 + number).to_string()).collect();
+        positions.extend(join_all(texts.iter().map(|text| publish(&node, "/a", text))).await);
+    }
+    assert!(positions.is_sorted_by(|one, next| one < next), "{positions:?}");
+    assert_eq!(unread(&node, &session, "1").await, (0..200).collect::<Vec<_>>());
+}
+
+/// One message of a batch cannot be stored: the others are, and each is answered for itself.
+#[tokio::test]
+async fn batch_partial_failure() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/good", "/bad"]).await;
+    redis.ask::<()>(&["SET", "{weft:0}:log:/bad", "not a log"]).await;
+    let store = |channel: &'static str, number: u64| {
+        let channel = weft::bayeux::Channel::parse(channel).expect("valid");
+        let array = format!("[{{\"channel\":\"{channel}\",\"data\":{number}}}]").into();
+        node.publish(Publication { channel, array })
+    };
+    let outcomes = join_all([store("/good", 1), store("/bad", 2), store("/good", 3)]).await;
+    let [Ok(first), Err(EngineError::Unavailable(error)), Ok(third)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    assert!(first < third, "{outcomes:?}");
+    assert!(error.contains("WRONGTYPE"), "{error}");
+    redis.ask::<()>(&["DEL", "{weft:0}:log:/bad"]).await;
+    node.unsubscribe(&session, &pattern("/bad")).await.expect("unsubscribed");
+    assert_eq!(unread(&node, &session, "1").await, [1, 3]);
+}
+
+/// Lua prints 14 digits of a number unless told otherwise; positions have 16.
+#[tokio::test]
+async fn positions_above_2_50_survive_lua() {
+    const FAR: u64 = (1 << 53) - 100;
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    redis.ask::<()>(&["SET", "{weft:0}:clock", &FAR.to_string()]).await;
+    let session = session(&node, &["/a"]).await;
+    let first = publish(&node, "/a", "1").await;
+    assert_eq!(first, Position(FAR + 3), "after the session and its subscription");
+    let second = publish(&node, "/a", "2").await;
+    assert_eq!(second, Position(FAR + 4));
+    let attached = crate::contract::attach_poll(&node, &session, "1").await;
+    assert_eq!((&attached.clock, &attached.heads[..]), (&Cursor::single(second), &[second][..]));
+    let snapshot = crate::contract::snapshot(&node, &session, &attached).await;
+    assert_eq!(crate::contract::positions(&snapshot.deliveries), [first, second]);
+    assert_eq!(snapshot.upto, Cursor::single(second));
+    assert_eq!(crate::contract::record(&node, &session, &attached, Some("1"), first).await, Record::Recorded);
+    assert_eq!(crate::contract::attach_poll(&node, &session, "2").await.cursor, Cursor::single(first));
+    assert_eq!(unread(&node, &session, "2").await, [2]);
+}
+
+/// Who gives up before its turn has published nothing.
+#[tokio::test]
+async fn an_abandoned_publish_is_not_stored_later() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    // A batch under way keeps the next waiting.
+    redis.signal("STOP");
+    let under_way = publish(&node, "/a", "1");
+    tokio::pin!(under_way);
+    assert!(futures_util::poll!(&mut under_way).is_pending());
+    tokio::task::yield_now().await;
+    {
+        let waiting = publish(&node, "/a", "2");
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+    }
+    redis.signal("CONT");
+    under_way.await;
+    publish(&node, "/a", "3").await;
+    assert_eq!(unread(&node, &session, "1").await, [1, 3]);
+}
+
+/// More than one script reads at once: in pieces, in order, to the end.
+#[tokio::test]
+async fn long_logs_are_read_in_pieces() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a", "/a/*", "/b"]).await;
+    for number in 0..1000_u64 {
+        let size = if number % 7 == 0 { 20_000 } else { 10 };
+        let data = format!("[{number},\"{}\"]", "x".repeat(size));
+        publish(&node, if number % 3 == 0 { "/a" } else { "/b" }, &data).await;
+    }
+    let mut attached = crate::contract::attach_poll(&node, &session, "1").await;
+    let (mut read, mut pieces) = (Vec::new(), 0);
+    loop {
+        let snapshot = crate::contract::snapshot(&node, &session, &attached).await;
+        let bytes: usize = snapshot.deliveries.iter().map(|delivery| delivery.array.len()).sum();
+        assert!(bytes <= 512 * 1024, "{bytes} bytes in one piece");
+        for delivery in &snapshot.deliveries {
+            let message = weft::Message::from_delivery(delivery.json()).expect("our own JSON");
+            let (number, _): (u64, String) = serde_json::from_str(message.data.expect("data").get()).expect("a pair");
+            read.push(number);
+        }
+        pieces += 1;
+        attached.cursor.raise_all(&snapshot.upto);
+        if !snapshot.truncated {
+            break;
+        }
+    }
+    assert_eq!(read, (0..1000).collect::<Vec<_>>());
+    assert!(pieces > 4, "{pieces} pieces");
+}

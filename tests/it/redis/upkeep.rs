@@ -1,0 +1,178 @@
+//! What stays in Redis, and for how long.
+
+use super::*;
+
+/// Every key goes by itself when all nodes are gone.
+#[tokio::test]
+async fn every_key_has_a_time_to_live() {
+    let mut redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    // A loss makes the key of the era too.
+    publish(&node, "/x", "0").await;
+    redis.restart().await;
+    let session = session(&node, &["/a", "/a/*"]).await;
+    publish(&node, "/a", "1").await;
+    publish(&node, "/a/b", "2").await;
+    crate::contract::attach_poll(&node, &session, "1").await;
+    node.sweep(MANY).await.expect("swept");
+    let keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
+    for kind in [
+        "clock",
+        "era",
+        "meta",
+        "deadlines",
+        "logs",
+        "session:",
+        "subscriptions:",
+        "subscribers:/a",
+        "head:/a",
+        "log:/a",
+    ] {
+        assert!(keys.iter().any(|key| key.contains(kind)), "no {kind} in {keys:?}");
+    }
+    for key in &keys {
+        let left: i64 = redis.ask(&["TTL", key]).await;
+        assert!(left > 0, "{key} has no time to live: {left}");
+    }
+}
+
+/// A channel that nobody publishes to, whose subscriber only polls: its keys outlive their first time to live.
+#[tokio::test]
+async fn subscriber_set_survives_ttl() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    publish(&node, "/a", "1").await;
+    let keys = ["subscribers:/a", "head:/a", "log:/a"].map(|name| format!("{{weft:0}}:{name}"));
+    for key in &keys {
+        redis.ask::<()>(&["EXPIRE", key, "20"]).await;
+    }
+    node.advance(Duration::from_secs(60)).await.expect("moved on");
+    node.touch(&session, None).await.expect("alive");
+    for key in &keys {
+        assert_eq!(redis.ask::<i64>(&["TTL", key]).await, 20, "{key} is refreshed now and then, not each time");
+    }
+    node.advance(Duration::from_secs(80)).await.expect("moved on");
+    node.touch(&session, None).await.expect("alive");
+    for key in &keys {
+        assert!(redis.ask::<i64>(&["TTL", key]).await > 300, "{key} is refreshed");
+    }
+    assert_eq!(unread(&node, &session, "1").await, [1]);
+}
+
+/// A set of subscribers that Redis lost comes back with the next sign of life.
+#[tokio::test]
+async fn a_lost_subscriber_set_is_repaired() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let (one, other) = (session(&node, &["/a"]).await, session(&node, &["/a"]).await);
+    redis.ask::<()>(&["DEL", "{weft:0}:subscribers:/a"]).await;
+    node.advance(Duration::from_secs(140)).await.expect("moved on");
+    node.touch(&one, None).await.expect("alive");
+    node.touch(&other, None).await.expect("alive");
+    assert_eq!(redis.ask::<i64>(&["SCARD", "{weft:0}:subscribers:/a"]).await, 2);
+}
+
+/// Subscribers that Redis lost could not leave: others find them, and the log goes with the last.
+#[tokio::test]
+async fn orphaned_subscribers_are_removed() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let (lost, living) = (session(&node, &["/a", "/b"]).await, session(&node, &["/b"]).await);
+    publish(&node, "/a", "1").await;
+    for key in ["session:", "subscriptions:"] {
+        redis.ask::<()>(&["DEL", &format!("{{weft:0}}:{key}{lost}")]).await;
+    }
+    node.advance(Duration::from_secs(1)).await.expect("moved on");
+    node.sweep(MANY).await.expect("swept");
+    assert_eq!(
+        redis.ask::<i64>(&["EXISTS", "{weft:0}:subscribers:/a", "{weft:0}:log:/a", "{weft:0}:head:/a"]).await,
+        0
+    );
+    assert_eq!(redis.ask::<Vec<String>>(&["SMEMBERS", "{weft:0}:subscribers:/b"]).await, [living.as_str()]);
+}
+
+/// A log that nobody publishes to any more gives its memory back.
+#[tokio::test]
+async fn old_entries_go_without_new_ones() {
+    let redis = Redis::start_with(&["--stream-node-max-entries", "1"]).await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    for number in 0..10 {
+        publish(&node, "/a", &number.to_string()).await;
+    }
+    assert_eq!(unread(&node, &session, "1").await.len(), 10);
+    for _ in 0..5 {
+        node.advance(Duration::from_secs(60)).await.expect("moved on");
+        node.touch(&session, None).await.expect("alive");
+        node.sweep(MANY).await.expect("swept");
+    }
+    assert!(redis.ask::<i64>(&["XLEN", "{weft:0}:log:/a"]).await <= 1);
+}
+
+/// A message costs the same memory whoever subscribes.
+#[tokio::test]
+async fn a_log_does_not_grow_with_its_subscribers() {
+    let mut sizes = Vec::new();
+    for subscribers in [1, 300] {
+        let redis = Redis::start().await;
+        let (node, _feed) = redis.node(|_| {}).await;
+        for _ in 0..subscribers {
+            session(&node, &["/a"]).await;
+        }
+        for number in 0..100 {
+            publish(&node, "/a", &number.to_string()).await;
+        }
+        let log: i64 = redis.ask(&["MEMORY", "USAGE", "{weft:0}:log:/a"]).await;
+        let head: i64 = redis.ask(&["MEMORY", "USAGE", "{weft:0}:head:/a"]).await;
+        sizes.push((log, head));
+    }
+    assert_eq!(sizes[0], sizes[1], "bytes of log and head with 1 and 300 subscribers");
+}
+
+/// The same number of commands whoever subscribes.
+#[tokio::test]
+async fn a_publish_costs_a_constant_number_of_commands() {
+    let mut counts = Vec::new();
+    for subscribers in [1, 300] {
+        let redis = Redis::start().await;
+        let (node, _feed) = redis.node(|_| {}).await;
+        for _ in 0..subscribers {
+            session(&node, &["/a"]).await;
+        }
+        publish(&node, "/a", "0").await;
+        redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+        for number in 0..10 {
+            publish(&node, "/a", &number.to_string()).await;
+        }
+        let stats: String = redis.ask(&["INFO", "commandstats"]).await;
+        let calls = |line: &str| {
+            let (command, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let ours = !matches!(command, "ping" | "info" | "config|resetstat" | "hello" | "client|setinfo");
+            ours.then(|| (command.to_owned(), rest.split(',').next().unwrap_or_default().to_owned()))
+        };
+        counts.push(stats.lines().filter_map(calls).collect::<std::collections::BTreeMap<_, _>>());
+    }
+    assert_eq!(counts[0], counts[1], "commands with 1 and 300 subscribers");
+    println!("ten publishes: {:?}", counts[0]);
+}
+
+/// Several clusters share a Redis, by prefix or by database, and hear nothing of each other.
+#[tokio::test]
+async fn clusters_share_a_redis() {
+    let redis = Redis::start().await;
+    let (one, mut one_feed) = redis.node(|_| {}).await;
+    let other = redis.node(|settings| settings.prefix = "other".to_owned()).await;
+    let third = redis.node(|settings| settings.url += "?db=3").await;
+    let mine = session(&one, &["/a"]).await;
+    one.listen(&[pattern("/a")]).await.expect("listening");
+    for (node, _feed) in [&other, &third] {
+        let theirs = session(node, &["/a"]).await;
+        publish(node, "/a", "7").await;
+        assert_eq!(unread(node, &theirs, "1").await, [7]);
+        assert_eq!(node.touch(&mine, None).await, Ok(Touch::Unknown));
+        assert_eq!(node.sessions().await, Ok(1));
+    }
+    assert!(unread(&one, &mine, "1").await.is_empty());
+    assert!(crate::contract::drain(&one, &mut one_feed).await.is_empty());
+}

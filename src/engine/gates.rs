@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -27,6 +27,7 @@ struct Inner {
     /// Operations that stand before no gate, and how many have come to their end.
     running: AtomicUsize,
     finished: AtomicUsize,
+    crashed: AtomicBool,
     /// Where every operation hesitates for a random while.
     jitter: Option<Mutex<fastrand::Rng>>,
 }
@@ -78,6 +79,11 @@ impl Gates {
         Running(self.clone())
     }
 
+    /// No operation passes any more: the node has crashed.
+    pub fn crash(&self) {
+        self.0.crashed.store(true, Ordering::Release);
+    }
+
     /// Waits while the gate is closed.
     pub(crate) async fn pass(&self, point: Point) {
         if let Some(random) = &self.0.jitter {
@@ -85,6 +91,9 @@ impl Gates {
             for _ in 0..turns {
                 tokio::task::yield_now().await;
             }
+        }
+        if self.0.crashed.load(Ordering::Acquire) {
+            return std::future::pending().await;
         }
         let Some(state) = self.0.closed.lock().get(&point).cloned() else { return };
         state.arrived.add_permits(1);

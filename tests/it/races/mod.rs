@@ -197,14 +197,19 @@ impl TestNode {
     }
 
     fn poll_for(&self, session: &SessionId, id: &str, hold: Duration) -> JoinHandle<Answer> {
+        self.poll_with(session, id, hold, false)
+    }
+
+    /// As above; `retry`: the client says that its last connect failed.
+    fn poll_with(&self, session: &SessionId, id: &str, hold: Duration, retry: bool) -> JoinHandle<Answer> {
         let (sessions, session, id) = (self.sessions.clone(), session.clone(), id.to_owned());
         tokio::spawn(async move {
-            let link = Link::Poll { connect_id: Some(&id), retry: false };
-            match sessions.attach(&session, link).await.expect("the engine answers") {
-                AttachOutcome::Held(held) => Answer::of(held.poll(hold, 1 << 20).await.expect("the engine answers")),
-                AttachOutcome::Late => Answer::Empty,
-                AttachOutcome::Closed => Answer::Hangup,
-                AttachOutcome::Unknown => Answer::Unknown,
+            match sessions.attach(&session, Link::Poll { connect_id: Some(&id), retry }).await {
+                Ok(AttachOutcome::Held(held)) => held.poll(hold, 1 << 20).await.map_or(Answer::Unavailable, Answer::of),
+                Ok(AttachOutcome::Late) => Answer::Empty,
+                Ok(AttachOutcome::Closed) => Answer::Hangup,
+                Ok(AttachOutcome::Unknown) => Answer::Unknown,
+                Err(_) => Answer::Unavailable,
             }
         })
     }
@@ -247,6 +252,8 @@ enum Answer {
     Released,
     Unknown,
     Hangup,
+    /// The engine did not answer: status 503.
+    Unavailable,
 }
 
 impl Answer {
@@ -267,6 +274,7 @@ impl Answer {
             Self::Released => "released",
             Self::Unknown => "unknown",
             Self::Hangup => "hangup",
+            Self::Unavailable => "unavailable",
         }
     }
 

@@ -1,40 +1,72 @@
-//! Random operations on three nodes that share an engine: clients that poll, repeat, overlap, switch to sockets and lose
-//! replies; publishers; subscriptions that come and go; feeds that break. Afterwards every message that a session was
-//! owed has come, and each channel's in order.
+//! Random operations on three nodes that share an engine: clients that poll, repeat, overlap, cut their polls, switch to
+//! sockets and streams and lose replies, in Faye's way and in CometD's; publishers; subscriptions that come and go; nodes
+//! that crash; feeds and connections that are cut; a Redis that stands still. Afterwards every message that a session was
+//! owed has come, each channel's in the order in which they were stored, and twice only where something failed.
 //!
-//! Each run follows from its seed. `SIMULATION_SEED=n` replays one run, `SIMULATION_RUNS=n` searches through more.
+//! Each run follows from its seed. `SIMULATION_SEED=n` replays one run, `SIMULATION_RUNS=n` searches through more. On the
+//! memory engine a seed gives the same run each time; a real Redis adds its own timing to it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
+use crate::support::within;
 
 const CHANNELS: [&str; 4] = ["/a/b", "/a/c", "/d", "/e/f/g"];
 const PATTERNS: [&str; 7] = ["/a/b", "/a/*", "/a/**", "/d", "/**", "/e/**", "/e/f/g"];
+const NODES: u64 = 3;
 const CLIENTS: usize = 4;
 const STEPS: usize = 120;
 
 struct Run {
-    nodes: Vec<TestNode>,
+    world: World,
+    nodes: RefCell<Vec<Rc<Member>>>,
     random: RefCell<fastrand::Rng>,
     clients: Vec<Client>,
     /// Channel of each number published.
     published: RefCell<Vec<&'static str>>,
+    /// Where each acknowledged number was stored.
+    stored: RefCell<HashMap<u64, Position>>,
+    /// Nodes started so far: each has random delays of its own.
+    started: Cell<u64>,
+    seed: u64,
+}
+
+/// A node, and whether it has crashed.
+struct Member {
+    node: TestNode,
+    crashed: CancellationToken,
+}
+
+impl Member {
+    /// What comes of a call; nothing if the node crashes before.
+    async fn call<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            outcome = call => Some(outcome),
+            () = self.crashed.cancelled() => None,
+        }
+    }
 }
 
 struct Client {
     session: SessionId,
+    /// It says that its last connect failed, instead of repeating its id.
+    cometd: bool,
     /// Subscriptions whose reply has come, each with a number of its own.
     subscribed: RefCell<BTreeMap<&'static str, usize>>,
-    subscriptions: RefCell<usize>,
+    subscriptions: Cell<usize>,
     /// What must come, with the subscriptions that bring it.
     owed: RefCell<BTreeMap<u64, BTreeSet<(&'static str, usize)>>>,
     /// What came, in order, with repetitions.
     received: RefCell<Vec<u64>>,
     /// Nothing was lost or repeated on purpose so far: nothing may come twice.
-    undisturbed: RefCell<bool>,
-    next_id: RefCell<u64>,
+    undisturbed: Cell<bool>,
+    /// The last event of its last stream.
+    last_event: RefCell<Option<LastEvent>>,
+    next_id: Cell<u64>,
     /// What it did, to be read when a run fails.
     history: RefCell<Vec<String>>,
 }
@@ -48,8 +80,15 @@ impl Run {
         self.random.borrow_mut().usize(0..bound)
     }
 
-    fn node(&self) -> &TestNode {
-        &self.nodes[self.below(self.nodes.len())]
+    fn node(&self) -> Rc<Member> {
+        self.nodes.borrow()[self.below(NODES as usize)].clone()
+    }
+
+    async fn start_node(&self) -> Rc<Member> {
+        let number = self.started.replace(self.started.get() + 1);
+        let limits = Limits { outbox_messages: 5, outbox_bytes: 1 << 20 };
+        let node = self.world.node_with(limits, Gates::jittery(self.seed ^ number)).await;
+        Rc::new(Member { node, crashed: CancellationToken::new() })
     }
 
     async fn publish(&self) {
@@ -59,7 +98,12 @@ impl Run {
         let parsed = Channel::parse(channel).expect("valid");
         // Owed by each subscription that is there before it is stored and still is afterwards.
         let before: Vec<_> = self.clients.iter().map(|client| client.matching(&parsed)).collect();
-        self.node().publish(channel, number).await;
+        let member = self.node();
+        let array = format!("[{{\"channel\":\"{channel}\",\"data\":{number}}}]").into();
+        let publication = Publication { channel: parsed.clone(), array };
+        // Not acknowledged, not owed: it may come all the same.
+        let Some(Ok(position)) = member.call(member.node.store.publish(publication)).await else { return };
+        self.stored.borrow_mut().insert(number, position);
         for (client, before) in self.clients.iter().zip(before) {
             let bring: BTreeSet<_> = client.matching(&parsed).intersection(&before).copied().collect();
             if !bring.is_empty() {
@@ -70,53 +114,91 @@ impl Run {
 
     async fn resubscribe(&self, client: &Client) {
         let pattern = PATTERNS[self.below(PATTERNS.len())];
+        let parsed = Pattern::parse(pattern).expect("valid");
         let number = client.subscribed.borrow().get(pattern).copied();
         if let Some(number) = number.filter(|_| self.chance(50)) {
             client.subscribed.borrow_mut().remove(pattern);
             client.note(format!("unsubscribe {pattern}"));
-            self.node().unsubscribe(&client.session, pattern).await;
             // What only this pattern brought need not come any more.
             client.owed.borrow_mut().retain(|_, bring| {
                 bring.remove(&(pattern, number));
                 !bring.is_empty()
             });
-        } else {
-            self.node().subscribe(&client.session, pattern).await;
-            *client.subscriptions.borrow_mut() += 1;
-            let number = *client.subscriptions.borrow();
-            client.subscribed.borrow_mut().entry(pattern).or_insert(number);
-            client.note(format!("subscribed {pattern}"));
+            loop {
+                let member = self.node();
+                if let Some(Ok(_)) = member.call(member.node.store.unsubscribe(&client.session, &parsed)).await {
+                    return;
+                }
+            }
+        }
+        loop {
+            let member = self.node();
+            if let Some(Ok(outcome)) = member.call(member.node.store.subscribe(&client.session, &parsed, 100)).await {
+                assert!(matches!(outcome, Subscribe::Added | Subscribe::Kept), "{outcome:?}");
+                break;
+            }
+        }
+        client.subscriptions.set(client.subscriptions.get() + 1);
+        let number = client.subscriptions.get();
+        client.subscribed.borrow_mut().entry(pattern).or_insert(number);
+        client.note(format!("subscribed {pattern}"));
+    }
+
+    /// One poll to its answer; `None` when its connection breaks before.
+    async fn ask(&self, client: &Client, id: &str, retry: bool) -> Option<Answer> {
+        let hold = Duration::from_millis(self.random.borrow_mut().u64(0..20));
+        let member = self.node();
+        let mut poll = member.node.poll_with(&client.session, id, hold, retry);
+        if self.chance(8) {
+            // The client gives up, or its connection breaks.
+            let patience = Duration::from_millis(self.random.borrow_mut().u64(0..5));
+            if let Ok(Some(answer)) = tokio::time::timeout(patience, member.call(&mut poll)).await {
+                return answer.ok();
+            }
+            poll.abort();
+            client.note(format!("cut {id}"));
+            return None;
+        }
+        match member.call(&mut poll).await {
+            Some(answer) => Some(answer.expect("no panic")),
+            None => {
+                // The client cannot know how far the node had come.
+                client.undisturbed.set(false);
+                poll.abort();
+                None
+            }
         }
     }
 
     /// One connect by polling, with whatever can go wrong on the way.
     async fn poll(&self, client: &Client) {
-        let id = client.id();
+        let mut id = client.id();
+        let mut retry = false;
         // Three complete writes under one id confirm: more losses than these nobody can tell from a constant id.
         let mut unnoticed = 0;
         loop {
-            let hold = Duration::from_millis(self.random.borrow_mut().u64(0..20));
-            let poll = self.node().poll_for(&client.session, &id, hold);
-            let mut copy = None;
-            if self.chance(10) {
-                *client.undisturbed.borrow_mut() = false;
-                copy = Some(self.node().poll_for(&client.session, &id, hold));
-            }
-            client.note(format!("poll {id}{}", if copy.is_some() { " and a copy" } else { "" }));
-            let mut reply = poll.await.expect("no panic");
-            client.note(format!("poll {id}: {}", reply.name()));
-            if let Some(copy) = copy {
-                // The client listens to one of the two only.
-                let other = copy.await.expect("no panic");
-                client.note(format!("copy of {id}: {}", other.name()));
-                if matches!(reply, Answer::Hangup) {
-                    reply = other;
-                }
+            let copied = !client.cometd && self.chance(10);
+            let (mut reply, copy) = if copied {
+                client.undisturbed.set(false);
+                let (reply, copy) = tokio::join!(self.ask(client, &id, retry), self.ask(client, &id, retry));
+                (reply, copy)
+            } else {
+                (self.ask(client, &id, retry).await, None)
+            };
+            let name = |answer: &Option<Answer>| answer.as_ref().map_or("nothing", Answer::name);
+            client.note(format!(
+                "poll {id}: {}{}",
+                name(&reply),
+                if copied { format!(", copy {}", name(&copy)) } else { String::new() }
+            ));
+            // The client listens to one of the two only.
+            if matches!(reply, None | Some(Answer::Hangup | Answer::Unavailable)) {
+                reply = copy;
             }
             match reply {
-                Answer::Messages(numbers, receipt) => {
+                Some(Answer::Messages(numbers, receipt)) => {
                     if self.chance(15) {
-                        *client.undisturbed.borrow_mut() = false;
+                        client.undisturbed.set(false);
                         // The reply is lost; the node notices, or does not.
                         client.note(format!("lost {numbers:?}"));
                         if self.chance(50) || unnoticed == 2 {
@@ -125,30 +207,46 @@ impl Run {
                             unnoticed += 1;
                             receipt.written();
                         }
-                        continue;
+                    } else {
+                        receipt.written();
+                        client.note(format!("received {numbers:?}"));
+                        client.received.borrow_mut().extend(numbers);
+                        return;
                     }
-                    receipt.written();
-                    client.note(format!("received {numbers:?}"));
-                    client.received.borrow_mut().extend(numbers);
-                    return;
                 }
-                Answer::Empty => return,
-                Answer::Hangup => {}
-                Answer::Released | Answer::Unknown => panic!("the session must live"),
+                Some(Answer::Empty) => return,
+                Some(Answer::Released | Answer::Unknown) => panic!("the session must live: {}", client.history()),
+                Some(Answer::Hangup | Answer::Unavailable) | None => {}
             }
+            if client.cometd {
+                id = client.id();
+                retry = true;
+            }
+        }
+    }
+
+    /// Attaches in another way than by poll; `None` when that fails.
+    async fn attach(&self, member: &Member, client: &Client, link: Link<'_>) -> Option<Held> {
+        match member.call(member.node.sessions.attach(&client.session, link)).await {
+            Some(Ok(AttachOutcome::Held(held))) => Some(held),
+            Some(Ok(AttachOutcome::Unknown)) => panic!("the session must live: {}", client.history()),
+            Some(Ok(AttachOutcome::Late | AttachOutcome::Closed) | Err(_)) | None => None,
         }
     }
 
     /// A socket for a while: takes, confirms some of it, and ends in one way or another.
     async fn socket(&self, client: &Client) {
-        let node = self.node();
+        let member = self.node();
         let id = client.id();
-        let held = node.attach(&client.session, Link::Socket { connect_id: Some(&id), retry: false }).await;
+        let Some(held) = self.attach(&member, client, Link::Socket { connect_id: Some(&id), retry: false }).await
+        else {
+            client.undisturbed.set(false);
+            return;
+        };
         client.note(format!("socket {id}"));
         for _ in 0..self.below(6) {
-            let step = tokio::time::timeout(Duration::from_millis(20), held.next()).await;
-            match step {
-                Ok(Step::Ready) => {
+            match tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await {
+                Ok(Some(Step::Ready)) => {
                     let numbers = numbers(&held.take(200));
                     client.note(format!("socket received {numbers:?}"));
                     client.received.borrow_mut().extend(numbers);
@@ -156,44 +254,178 @@ impl Run {
                         held.confirm(&held.sent());
                     }
                 }
-                Ok(Step::Refresh) => node.sessions.refresh(held.attachment()).await.expect("the engine answers"),
-                Ok(Step::Ended(_)) => break,
+                Ok(Some(Step::Refresh)) => {
+                    // An error leaves it due.
+                    let _ = member.call(member.node.sessions.refresh(held.attachment())).await;
+                }
+                Ok(Some(Step::Ended(_)) | None) => break,
                 Err(_) => {}
             }
         }
         client.note(format!("socket {id} ends {:?}", held.ended()));
-        if self.chance(50) {
+        if self.chance(50) && !member.crashed.is_cancelled() {
             // In order, but not all that was sent may have been confirmed.
-            *client.undisturbed.borrow_mut() &= held.ended().is_none();
+            client.undisturbed.set(client.undisturbed.get() && held.ended().is_none());
             held.confirm(&held.sent());
-            held.detach(Progress::Confirmed).await.expect("detached");
+            if !matches!(member.call(held.detach(Progress::Confirmed)).await, Some(Ok(()))) {
+                client.undisturbed.set(false);
+            }
         } else {
-            *client.undisturbed.borrow_mut() = false;
+            client.undisturbed.set(false);
             drop(held);
         }
     }
 
+    /// An event stream for a while; the browser may miss what was written last, and says what it has when it comes again.
+    async fn stream(&self, client: &Client) {
+        client.undisturbed.set(false);
+        let member = self.node();
+        let last = client.last_event.borrow().clone().filter(|_| self.chance(70));
+        let Some(held) = self.attach(&member, client, Link::Stream { last_event: last.as_ref() }).await else { return };
+        client.note(format!("stream after {last:?}"));
+        let mut cursor = held.sent();
+        *client.last_event.borrow_mut() = Some(LastEvent { epoch: held.epoch(), cursor: cursor.clone() });
+        for _ in 0..self.below(6) {
+            match tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await {
+                Ok(Some(Step::Ready)) => {
+                    let written = held.sent();
+                    let deliveries = held.take(200);
+                    let arrive = if self.chance(80) { deliveries.len() } else { self.below(deliveries.len() + 1) };
+                    for delivery in &deliveries[..arrive] {
+                        cursor.raise(delivery.partition, delivery.position);
+                    }
+                    let numbers = numbers(&deliveries[..arrive]);
+                    client.note(format!("stream received {numbers:?}"));
+                    client.received.borrow_mut().extend(numbers);
+                    *client.last_event.borrow_mut() = Some(LastEvent { epoch: held.epoch(), cursor: cursor.clone() });
+                    if arrive < deliveries.len() {
+                        break;
+                    }
+                    held.flushed(&written);
+                }
+                Ok(Some(Step::Refresh)) => {
+                    let _ = member.call(member.node.sessions.refresh(held.attachment())).await;
+                }
+                Ok(Some(Step::Ended(_)) | None) => break,
+                Err(_) => {}
+            }
+        }
+        client.note(format!("stream ends {:?}", held.ended()));
+        if self.chance(50) && held.ended().is_none() {
+            let _ = member.call(held.detach(Progress::Flushed)).await;
+        }
+    }
+
     async fn trouble(&self) {
-        let node = self.node();
-        if self.chance(50) {
-            node.break_feed().await;
-            self.publish().await;
-            node.restore_feed().await;
-        } else {
-            node.sessions.commit().await;
-            tokio::time::advance(Duration::from_millis(50)).await;
+        let disturb = || self.clients.iter().for_each(|client| client.undisturbed.set(false));
+        let member = self.node();
+        match self.below(8) {
+            0 | 1 => {
+                member.node.break_feed().await;
+                self.publish().await;
+                member.node.restore_feed().await;
+            }
+            2 => {
+                disturb();
+                self.crash().await;
+            }
+            3 => self.world.cut("pubsub").await,
+            4 => {
+                disturb();
+                self.world.cut("normal").await;
+            }
+            5 => self.world.stall().await,
+            _ => {
+                let _ = member.call(member.node.sessions.commit()).await;
+                self.world.let_time_pass(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// A node is gone without a word; another takes its place.
+    async fn crash(&self) {
+        let fresh = self.start_node().await;
+        let index = self.below(NODES as usize);
+        let gone = std::mem::replace(&mut self.nodes.borrow_mut()[index], fresh);
+        gone.node.gates.crash();
+        gone.node.feed.abort();
+        gone.crashed.cancel();
+        for client in &self.clients {
+            client.note(format!("node {index} crashed"));
+        }
+    }
+
+    fn assert_served(&self, client: &Client) {
+        let received = client.received.borrow();
+        let distinct: BTreeSet<u64> = received.iter().copied().collect();
+        let lost: Vec<_> = client.owed.borrow().keys().filter(|number| !distinct.contains(number)).copied().collect();
+        assert!(lost.is_empty(), "lost {lost:?}: {}", client.history());
+        let mut first_seen = BTreeSet::new();
+        let mut newest: HashMap<&str, Position> = HashMap::new();
+        let (stored, published) = (self.stored.borrow(), self.published.borrow());
+        for number in received.iter().filter(|number| first_seen.insert(**number)) {
+            let Some(position) = stored.get(number) else { continue };
+            let before = newest.insert(published[*number as usize], *position);
+            assert!(before.is_none_or(|before| before < *position), "{number} out of order: {}", client.history());
+        }
+        if client.undisturbed.get() {
+            assert_eq!(received.len(), distinct.len(), "twice without a failure: {}", client.history());
+        }
+    }
+}
+
+impl World {
+    /// Cuts connections of this type, where the engine has any.
+    async fn cut(&self, kind: &str) {
+        if let SharedEngine::Redis(redis) = &self.engine {
+            redis.ask::<i64>(&["CLIENT", "KILL", "TYPE", kind]).await;
+        }
+    }
+
+    /// The engine stands still for a moment.
+    async fn stall(&self) {
+        if let SharedEngine::Redis(redis) = &self.engine {
+            redis.signal("STOP");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            redis.signal("CONT");
+        }
+    }
+
+    /// Only what runs by the clock sees it.
+    async fn let_time_pass(&self, time: Duration) {
+        if let SharedEngine::Memory(_) = &self.engine {
+            tokio::time::advance(time).await;
         }
     }
 }
 
 impl Client {
+    fn new(session: SessionId, cometd: bool) -> Self {
+        Self {
+            session,
+            cometd,
+            subscribed: RefCell::default(),
+            subscriptions: Cell::default(),
+            owed: RefCell::default(),
+            received: RefCell::default(),
+            undisturbed: Cell::new(true),
+            last_event: RefCell::default(),
+            next_id: Cell::default(),
+            history: RefCell::default(),
+        }
+    }
+
     fn id(&self) -> String {
-        *self.next_id.borrow_mut() += 1;
-        format!("{}", self.next_id.borrow())
+        self.next_id.set(self.next_id.get() + 1);
+        self.next_id.get().to_string()
     }
 
     fn note(&self, what: String) {
         self.history.borrow_mut().push(what);
+    }
+
+    fn history(&self) -> String {
+        self.history.borrow().join("; ")
     }
 
     /// The subscriptions that bring a message of this channel.
@@ -202,108 +434,128 @@ impl Client {
         let subscribed = self.subscribed.borrow();
         subscribed.iter().filter(|(pattern, _)| brings(pattern)).map(|(pattern, number)| (*pattern, *number)).collect()
     }
-
-    fn assert_served(&self, published: &[&'static str]) {
-        let received = self.received.borrow();
-        let distinct: BTreeSet<u64> = received.iter().copied().collect();
-        let lost: Vec<_> = self.owed.borrow().keys().filter(|number| !distinct.contains(number)).copied().collect();
-        let history = || self.history.borrow().join("; ");
-        assert!(lost.is_empty(), "lost {lost:?}: {}", history());
-        let mut first_seen = BTreeSet::new();
-        let mut newest: HashMap<&str, u64> = HashMap::new();
-        for number in received.iter().filter(|number| first_seen.insert(**number)) {
-            let before = newest.insert(published[*number as usize], *number);
-            assert!(before.is_none_or(|before| before < *number), "{number} after {before:?}: {}", history());
-        }
-        if *self.undisturbed.borrow() {
-            assert_eq!(received.len(), distinct.len(), "twice without a failure: {}", history());
-        }
-    }
 }
 
-async fn run(seed: u64) {
-    let world = super::World::on_memory();
-    let limits = Limits { outbox_messages: 5, outbox_bytes: 1 << 20 };
-    let mut nodes = Vec::new();
-    for index in 0..3 {
-        nodes.push(world.node_with(limits, Gates::jittery(seed ^ index)).await);
-    }
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        clients.push(Client {
-            session: nodes[0].session(&[]).await,
-            subscribed: RefCell::default(),
-            subscriptions: RefCell::default(),
-            owed: RefCell::default(),
-            received: RefCell::default(),
-            undisturbed: RefCell::new(true),
-            next_id: RefCell::default(),
-            history: RefCell::default(),
-        });
-    }
+async fn run(seed: u64, world: World) {
     let random = RefCell::new(fastrand::Rng::with_seed(seed));
-    let world = Rc::new(Run { nodes, random, clients, published: RefCell::default() });
-
+    let mut run = Run {
+        world,
+        nodes: RefCell::default(),
+        random,
+        clients: Vec::new(),
+        published: RefCell::default(),
+        stored: RefCell::default(),
+        started: Cell::new(0),
+        seed,
+    };
+    for _ in 0..NODES {
+        let node = run.start_node().await;
+        run.nodes.borrow_mut().push(node);
+    }
+    for number in 0..CLIENTS {
+        let session = run.node().node.session(&[]).await;
+        run.clients.push(Client::new(session, number % 4 == 3));
+    }
+    let run = Rc::new(run);
     let local = tokio::task::LocalSet::new();
     let mut actors = Vec::new();
     for index in 0..CLIENTS {
-        let world = world.clone();
+        let run = run.clone();
         actors.push(local.spawn_local(async move {
-            let client = &world.clients[index];
+            let client = &run.clients[index];
             for _ in 0..STEPS / 4 {
-                match world.below(10) {
-                    0 | 1 => world.resubscribe(client).await,
-                    2 | 3 => world.socket(client).await,
-                    _ => world.poll(client).await,
+                match run.below(12) {
+                    0 | 1 => run.resubscribe(client).await,
+                    2 | 3 => run.socket(client).await,
+                    4 => run.stream(client).await,
+                    _ => run.poll(client).await,
                 }
             }
         }));
     }
-    let publisher = world.clone();
-    actors.push(local.spawn_local(async move {
-        for _ in 0..STEPS {
-            publisher.publish().await;
-            if publisher.chance(30) {
-                tokio::time::sleep(Duration::from_millis(publisher.below(10) as u64)).await;
+    for trouble in [5, 0] {
+        let run = run.clone();
+        actors.push(local.spawn_local(async move {
+            for _ in 0..STEPS / 2 {
+                run.publish().await;
+                if run.chance(30) {
+                    tokio::time::sleep(Duration::from_millis(run.below(10) as u64)).await;
+                }
+                if run.chance(2 * trouble) {
+                    run.trouble().await;
+                }
             }
-            if publisher.chance(5) {
-                publisher.trouble().await;
-            }
-        }
-    }));
+        }));
+    }
     let everything = async {
         for actor in actors {
             actor.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         }
-        for client in &world.clients {
+        for client in &run.clients {
             // What is still due comes with the next polls.
             let mut empty = 0;
             while empty < 2 {
-                let numbers = world.nodes[empty].poll_now(&client.session, &client.id()).await;
+                let member = run.nodes.borrow()[empty].clone();
+                let numbers = match member.node.poll_for(&client.session, &client.id(), Duration::ZERO).await {
+                    Ok(Answer::Messages(numbers, receipt)) => {
+                        receipt.written();
+                        numbers
+                    }
+                    Ok(Answer::Empty) => Vec::new(),
+                    // The poll before it may have left something under way.
+                    Ok(Answer::Hangup | Answer::Unavailable) => continue,
+                    Ok(other) => panic!("{}: {}", other.name(), client.history()),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                };
+                client.note(format!("finally {numbers:?}"));
                 empty = if numbers.is_empty() { empty + 1 } else { 0 };
                 client.received.borrow_mut().extend(numbers);
             }
-            client.assert_served(&world.published.borrow());
+            run.assert_served(client);
         }
     };
-    local.run_until(super::super::support::within(Duration::from_secs(600), "the run ends", everything)).await;
+    local.run_until(within(Duration::from_secs(600), "the run ends", everything)).await;
+}
+
+/// Runs the seeds that the environment names, or so many; panics with those that failed.
+fn search(runs: u64, one: impl Fn(u64)) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIMULATION_RUNS").unwrap_or(runs),
+    };
+    let mut failed = BTreeMap::new();
+    for seed in seeds {
+        let run = std::panic::AssertUnwindSafe(|| one(seed));
+        if let Err(panic) = std::panic::catch_unwind(run) {
+            let text = panic.downcast_ref::<String>().cloned();
+            failed.insert(
+                seed,
+                text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default(),
+            );
+        }
+    }
+    assert!(failed.is_empty(), "failing seeds (replay with SIMULATION_SEED=n): {failed:#?}");
+}
+
+fn runtime() -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all();
+    builder
 }
 
 #[test]
 fn nothing_is_lost_in_random_runs() {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_RUNS").unwrap_or(300),
-    };
-    let mut failed = BTreeMap::new();
-    for seed in seeds {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        let runtime = runtime.expect("a runtime");
-        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(run(seed)));
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            failed.insert(seed, panic.downcast_ref::<String>().cloned().unwrap_or_default());
-        }
-    }
-    assert!(failed.is_empty(), "failing seeds (replay with SIMULATION_SEED=n): {failed:#?}");
+    search(300, |seed| {
+        let runtime = runtime().start_paused(true).build().expect("a runtime");
+        runtime.block_on(async { run(seed, World::on_memory()).await });
+    });
+}
+
+#[test]
+fn nothing_is_lost_in_random_runs_on_redis() {
+    search(40, |seed| {
+        let runtime = runtime().build().expect("a runtime");
+        runtime.block_on(async { run(seed, World::on_redis().await).await });
+    });
 }

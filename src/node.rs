@@ -33,6 +33,9 @@ const ENGINE_DEADLINE: Duration = Duration::from_secs(5);
 const FEED_LINGER: Duration = Duration::from_secs(30);
 /// How often sessions are swept and the feed is tidied.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Sessions whose progress one node writes in a second, and the longest pause that this may take.
+const COMMITS_A_SECOND: f64 = 5000.0;
+const LONGEST_COMMIT_PAUSE: Duration = Duration::from_secs(10);
 /// Sessions and logs that one round of housekeeping handles.
 const SWEEP_LIMIT: usize = 1000;
 /// Connections of the internal listener.
@@ -294,8 +297,12 @@ async fn housekeeping(server: Server, hub: Arc<Hub>) {
 }
 
 async fn commit(sessions: Sessions) {
+    let mut pause = COMMIT_EVERY;
     loop {
-        tokio::time::sleep(COMMIT_EVERY).await;
-        sessions.commit().await;
+        tokio::time::sleep(pause).await;
+        let committed = sessions.commit().await;
+        // Very many are written less often: each is work for an engine that all nodes share.
+        let stretched = Duration::from_secs_f64(committed as f64 / COMMITS_A_SECOND);
+        pause = stretched.clamp(COMMIT_EVERY, LONGEST_COMMIT_PAUSE);
     }
 }

@@ -1,9 +1,10 @@
 //! What the benches share: server processes and what the kernel knows of them, and a Bayeux client.
 
+pub mod process;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,42 +17,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+pub use self::process::Process;
+
 /// Sockets from one source address: below the number of ports that the kernel hands out.
 const SOCKETS_PER_SOURCE: usize = 20_000;
-
-/// A server in a process of its own, killed when dropped.
-pub struct Process(Child);
-
-impl Process {
-    /// Starts it. What it writes to its standard error is shown.
-    pub fn start(command: &mut Command) -> Result<Self> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        Ok(Self(child.with_context(|| format!("cannot start {}", command.get_program().display()))?))
-    }
-
-    /// CPU time used so far, of user and kernel, by all threads. The same as in /proc/PID/stat, but not cut into ticks
-    /// of 10 ms.
-    pub fn cpu(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for thread in std::fs::read_dir(self.proc("task")).context("the server is gone")? {
-            let stat = std::fs::read_to_string(thread?.path().join("schedstat")).context("no scheduler statistics")?;
-            nanoseconds += stat.split(' ').next().context("empty scheduler statistics")?.parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
-    }
-
-    /// A file or folder of its /proc/PID.
-    pub fn proc(&self, name: &str) -> PathBuf {
-        Path::new("/proc").join(self.0.id().to_string()).join(name)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// The release build of `weft` on free ports.
 pub struct Weft {
@@ -69,7 +38,7 @@ impl Weft {
         command.args(["--log-level", "warn", "--ready-file"]).arg(&ready);
         let mut process = Process::start(&mut command)?;
         while !ready.exists() {
-            if let Some(status) = process.0.try_wait()? {
+            if let Some(status) = process.ended()? {
                 bail!("weft ended: {status}");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -37,8 +37,10 @@ impl Held {
 
 impl Sessions {
     /// Writes the progress of all attachments that made some. Called every [`COMMIT_EVERY`], and when the node stops.
-    pub async fn commit(&self) {
+    /// Gives how many there were.
+    pub async fn commit(&self) -> usize {
         let mut dirty: Vec<Dirty> = self.committer().0.lock().drain().map(|(_, dirty)| dirty).collect();
+        let count = dirty.len();
         while !dirty.is_empty() {
             let batch = dirty.split_off(dirty.len().saturating_sub(BATCH));
             let items: Vec<Commit> = batch.iter().map(|dirty| dirty.attachment.progress(dirty.progress)).collect();
@@ -52,6 +54,7 @@ impl Sessions {
                 }
             }
         }
+        count
     }
 
     /// What the session's attachment on this node has confirmed is not due again on the next one: written before the

@@ -48,6 +48,20 @@ async fn node_killed() {
     cluster.stop().await;
 }
 
+/// A node stands still while others serve its sessions, and goes on as if nothing had been.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_stands_still() {
+    let (cluster, crowd, ..) = under_load("node stopped for 4 s", async |cluster| {
+        signal("STOP", cluster.node_pid(2));
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        signal("CONT", cluster.node_pid(2));
+    })
+    .await;
+    crowd.assert_sessions_lived();
+    crowd.dismiss().await;
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drain_duplicates_nothing() {
     let (cluster, crowd, _, again) = under_load("rolling restart", async |cluster| {

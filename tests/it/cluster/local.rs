@@ -26,11 +26,17 @@ pub struct Cluster {
 impl Cluster {
     /// Starts it; `arguments` go to each node.
     pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[]).await
+    }
+
+    /// As [`Cluster::start`], with variables for each node.
+    pub async fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let turn = TURN.lock().await;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new(program());
         command.args(["up", "--listen", "127.0.0.1:0", "--weft", env!("CARGO_BIN_EXE_weft"), "--directory"]);
         command.arg(directory.path()).arg("--").args(["--log-level", "info,weft::server=warn"]).args(arguments);
+        command.envs(variables.iter().copied());
         let mut script =
             command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn().expect("it starts");
         let file = directory.path().join("cluster.json");
@@ -48,11 +54,6 @@ impl Cluster {
     pub fn nodes(&self) -> Nodes {
         let nodes = self.state["nodes"].as_array().expect("nodes");
         nodes.iter().map(|node| address(&node["listen"])).collect()
-    }
-
-    /// Where one node shows its metrics; nodes count from 1.
-    pub fn internal(&self, node: usize) -> SocketAddr {
-        address(&self.state["nodes"][node - 1]["internal"])
     }
 
     /// The process of a node; nodes count from 1.
@@ -84,11 +85,6 @@ impl Cluster {
         command.args(arguments).arg("--directory").arg(self.directory.path());
         let run = within(Duration::from_secs(60), "the sub-command ends", command.output()).await.expect("it runs");
         assert!(run.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
-    }
-
-    /// What a node has logged so far; nodes count from 1.
-    pub fn log(&self, node: usize) -> String {
-        std::fs::read_to_string(self.directory.path().join(format!("node{node}.log"))).unwrap_or_default()
     }
 
     /// Panics unless each node is the process that was started first.

@@ -4,3 +4,4 @@
 mod crowd;
 mod faults;
 mod local;
+mod upkeep;

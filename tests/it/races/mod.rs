@@ -5,6 +5,7 @@
 mod confirm;
 mod feed;
 mod polls;
+mod rounds;
 mod simulation;
 mod subscriptions;
 
@@ -325,7 +326,7 @@ async fn settle(node: &TestNode, held: &Held) {
 }
 
 macro_rules! races {
-    (memory: $($alone:ident :: $only:ident),* ; both: $($module:ident :: $test:ident),* $(,)?) => {
+    (memory: $($alone:ident :: $only:ident),* ; redis: $($counter:ident :: $counted:ident),* ; both: $($module:ident :: $test:ident),* $(,)?) => {
         mod memory {
             use super::*;
             $(
@@ -346,6 +347,12 @@ macro_rules! races {
             use super::*;
             $(
                 #[tokio::test]
+                async fn $counted() {
+                    $counter::$counted(World::on_redis().await).await;
+                }
+            )*
+            $(
+                #[tokio::test]
                 async fn $test() {
                     $module::$test(World::on_redis().await).await;
                 }
@@ -357,6 +364,7 @@ macro_rules! races {
 races!(
     // Of the session layer alone, and long.
     memory: polls::two_tabs_no_storm;
+    redis: rounds::idle_polls_cost_two_round_trips;
     both:
     polls::message_stored_during_attach_wakes_poll,
     polls::message_stored_during_warm_attach_wakes_poll,

@@ -75,7 +75,8 @@ pub fn impatient(config: &mut weft::Config) {
 
 /// A node as a process of its own, killed when dropped.
 pub struct Process {
-    child: Child,
+    /// Held for its drop, which kills.
+    _child: Child,
     addr: SocketAddr,
     /// Holds the ready file.
     _directory: tempfile::TempDir,
@@ -101,17 +102,12 @@ impl Process {
             std::future::ready(public_address(&ready_file))
         })
         .await;
-        Self { child, addr, _directory: directory }
+        Self { _child: child, addr, _directory: directory }
     }
 
     /// Where clients connect.
     pub fn addr(&self) -> SocketAddr {
         self.addr
-    }
-
-    /// The process, for signals.
-    pub fn pid(&self) -> u32 {
-        self.child.id().expect("running")
     }
 }
 

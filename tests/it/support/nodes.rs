@@ -24,9 +24,4 @@ impl Nodes {
     pub fn pick(&self) -> SocketAddr {
         self.0[fastrand::usize(0..self.0.len())]
     }
-
-    /// All of them.
-    pub fn all(&self) -> &[SocketAddr] {
-        &self.0
-    }
 }

@@ -23,6 +23,8 @@ use crate::support::nodes::Nodes;
 
 /// The channel of the crowd.
 pub const CHANNEL: &str = "/crowd/news";
+/// Who publish at the same time; `number % PUBLISHERS` tells which.
+const PUBLISHERS: u64 = 4;
 /// Pause before something is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 /// No request takes longer than a poll that is held, and some engine calls.
@@ -79,15 +81,17 @@ impl Crowd {
         crowd
     }
 
-    /// Publishes numbers from `first` on at this pace until `until` is done; each to another node, one after the other.
+    /// Publishes numbers from `first` on at this pace until `until` is done, each to another node. Several publishers take
+    /// turns; each waits for one answer before its next message.
     pub async fn publish(&self, first: u64, every: Duration, until: impl Future<Output = ()>) -> Published {
         let over = AtomicBool::new(false);
-        let publishing = async {
+        let over = &over;
+        let publishers = (0..PUBLISHERS).map(|publisher| async move {
             let mut wire = Wire::new(&self.nodes);
             let mut published = Published::default();
-            let mut pace = tokio::time::interval(every);
+            let mut pace = tokio::time::interval(every * PUBLISHERS as u32);
             pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            for number in first.. {
+            for number in (first + publisher..).step_by(PUBLISHERS as usize) {
                 pace.tick().await;
                 if over.load(Ordering::Acquire) {
                     break;
@@ -95,12 +99,17 @@ impl Crowd {
                 published.send(&mut wire, number).await;
             }
             published
-        };
-        let (published, ()) = tokio::join!(publishing, async {
+        });
+        let (published, ()) = tokio::join!(futures_util::future::join_all(publishers), async {
             until.await;
             over.store(true, Ordering::Release);
         });
-        published
+        published.into_iter().fold(Published::default(), |mut all, one| {
+            all.acknowledged.extend(one.acknowledged);
+            all.failed.extend(one.failed);
+            all.slowest = all.slowest.max(one.slowest);
+            all
+        })
     }
 
     /// Publishes until everybody has received a message, for at most so long; gives how long that took.
@@ -151,8 +160,12 @@ impl Crowd {
             let mut met = HashSet::new();
             let first: Vec<u64> = seen.received.iter().copied().filter(|number| met.insert(*number)).collect();
             again += seen.received.len() - first.len();
-            let ordered: Vec<u64> = first.into_iter().filter(|number| acknowledged.contains(number)).collect();
-            assert!(ordered.is_sorted(), "out of order: {ordered:?}");
+            // A publisher's messages keep its order; what was not acknowledged may have been stored later.
+            for publisher in 0..PUBLISHERS {
+                let its = |number: &u64| number % PUBLISHERS == publisher && acknowledged.contains(number);
+                let ordered: Vec<u64> = first.iter().copied().filter(its).collect();
+                assert!(ordered.is_sorted(), "out of order: {ordered:?}");
+            }
         }
         again
     }

@@ -12,7 +12,7 @@ SKIPPED=75 # exit code of a step that could not run and may be left out
 
 STEPS=(setup fmt clippy test doc build interop fuzz readme)
 declare -A ABOUT=(
-  [setup]='install what is missing: chromium, npm packages, cargo-fuzz'
+  [setup]='install what is missing: chromium, redis-server, haproxy, npm packages, cargo-fuzz'
   [fmt]='cargo fmt --check'
   [clippy]='cargo clippy, warnings are errors'
   [test]='cargo test: unit, integration and doc tests'
@@ -48,6 +48,10 @@ step_setup() {
 
   have chromium || [ -n "${CHROMIUM:-}" ] || packages+=(chromium fonts-liberation)
   have c++ || packages+=(g++) # libFuzzer is C++
+  have redis-server || packages+=(redis-server)
+  # Debian keeps it where only root's PATH looks.
+  have haproxy || [ -x /usr/sbin/haproxy ] || packages+=(haproxy)
+  have openssl || packages+=(openssl)
   if [ ${#packages[@]} -gt 0 ]; then
     have apt-get || fail "no apt-get here: install ${packages[*]} by other means"
     as_root apt-get update
@@ -80,6 +84,9 @@ step_fmt() {
 step_clippy() {
   has_component clippy clippy
   cargo clippy --all-targets -- -D warnings
+  # Without Redis, and without a server at all.
+  cargo clippy --no-default-features --features server -- -D warnings
+  cargo clippy --no-default-features -- -D warnings
 }
 
 step_test() { cargo test; }

@@ -228,7 +228,7 @@ impl FeedLoop {
                 };
             }
             for answer in answers {
-                let said = outcome.as_ref().map(|()| ()).map_err(super::shared::engine_error);
+                let said = outcome.as_ref().copied().map_err(super::shared::engine_error);
                 // An error means that nobody waits for it any more.
                 let _ = answer.send(said);
             }

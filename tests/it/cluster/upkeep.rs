@@ -52,7 +52,7 @@ async fn come_and_go(poster: &mut Poster, number: usize) {
     let publish = json!({"channel": own, "data": number});
     let replies = poster.post(&json!([subscribe, publish])).await;
     assert!(replies.iter().all(|reply| reply["successful"] == true), "{replies:?}");
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         poster.post(&json!({"channel": "/meta/disconnect", "clientId": session})).await;
     }
 }

@@ -64,7 +64,7 @@ pub struct World {
 
 enum SharedEngine {
     Memory(MemoryEngine),
-    Redis(Redis),
+    Redis(Box<Redis>),
 }
 
 impl World {
@@ -73,7 +73,7 @@ impl World {
     }
 
     async fn on_redis() -> Self {
-        Self { engine: SharedEngine::Redis(Redis::start().await), nodes: Mutex::default() }
+        Self { engine: SharedEngine::Redis(Box::new(Redis::start().await)), nodes: Mutex::default() }
     }
 
     async fn node(&self) -> TestNode {

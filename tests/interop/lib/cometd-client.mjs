@@ -10,10 +10,10 @@ adapt();
 
 const TRANSPORTS = ['websocket', 'long-polling', 'callback-polling'];
 
-/** A client on `url` with one transport only, and notes of what happened to it. */
-export function openCometdClient(t, url, transport) {
+/** A client on `url` with one transport only, and notes of what happened to it. Below `logLevel` it keeps quiet. */
+export function openCometdClient(t, url, transport, { logLevel = 'warn' } = {}) {
   const cometd = new CometD();
-  cometd.configure({ url, logLevel: 'warn' });
+  cometd.configure({ url, logLevel });
   for (const other of TRANSPORTS) if (other !== transport) cometd.unregisterTransport(other);
 
   const seen = { connects: [], unsuccessful: [], messages: [] };

@@ -2,22 +2,26 @@
 
 import assert from 'node:assert/strict';
 import faye from 'faye';
+import { longestGap } from './sequence.mjs';
+import { HOLD_MS } from './server.mjs';
 import { until, within } from './wait.mjs';
 
 /**
  * A client on `url` that uses `transport`, and its `wire`: an extension that notes every message
- * that arrives, before the client fans it out to callbacks. A duplicate that the client would hide
- * (it looks a channel's listeners up, it does not count copies) shows there.
+ * that leaves or arrives, before the client fans it out to callbacks. A duplicate that the client
+ * would hide (it looks a channel's listeners up, it does not count copies) shows there.
  *
  * The client has connected when this resolves: it shakes hands over HTTP and moves to its WebSocket
  * a moment later, and of what it is given before, it sends the first message last. With
  * `connect: false` all that is left to the test.
+ *
+ * With `steady: false` the test may break connections.
  */
-export async function openFayeClient(t, url, transport, { connect = true } = {}) {
+export async function openFayeClient(t, url, transport, { connect = true, steady = true } = {}) {
   const client = new faye.Client(url);
   if (transport === 'long-polling') client.disable('websocket');
   const wire = watch(client);
-  retireAfter(t, { client, wire, transport });
+  retireAfter(t, { client, wire, transport, steady });
 
   if (connect) {
     await within(new Promise((resolve) => client.connect(resolve)), 'the client to connect');
@@ -39,8 +43,8 @@ function retireAfter(t, entry) {
   t.after(async () => {
     const used = entries.map(({ client }) => transportOf(client));
     await Promise.all(entries.map(({ client }) => retire(client)));
-    for (const [i, { wire, transport }] of entries.entries()) {
-      assert.equal(wire.downs, 0, 'times that a client lost its connection during the test');
+    for (const [i, { wire, transport, steady }] of entries.entries()) {
+      if (steady) assert.equal(wire.downs, 0, 'times that a client lost its connection during the test');
       // Not defined: the test itself disconnected the client.
       if (used[i] !== undefined) assert.equal(used[i], transport, 'the transport in use at the end of the test');
     }
@@ -49,6 +53,7 @@ function retireAfter(t, entry) {
 
 function watch(client) {
   const wire = {
+    sent: [],
     received: [],
     downs: 0,
     ups: 0,
@@ -63,8 +68,28 @@ function watch(client) {
       const replies = () => wire.received.filter((m) => m.channel === channel && m.successful !== undefined);
       return until(`reply number ${n} on ${channel}`, () => replies()[n - 1], { seen: () => wire.received });
     },
+
+    /** The replies to connects. */
+    get connects() {
+      return wire.received.filter((m) => m.channel === '/meta/connect');
+    },
+
+    /** Waits for a reply to a connect that the server held to the end: it may answer the first of a session at once. */
+    sitOut() {
+      const start = Date.now();
+      const times = () => wire.connects.map((m) => m.receivedAt).filter((time) => time > start);
+      return until(
+        'a reply to a connect that the server had held',
+        () => longestGap([start, ...times()]) > 0.8 * HOLD_MS,
+        { ms: 3 * HOLD_MS, seen: () => wire.connects },
+      );
+    },
   };
   client.addExtension({
+    outgoing(message, callback) {
+      wire.sent.push({ ...message });
+      callback(message);
+    },
     incoming(message, callback) {
       // A copy of the top level: the client adds to the messages that it is given.
       wire.received.push({ ...message, receivedAt: Date.now() });
@@ -96,6 +121,14 @@ export function batchesOf(client) {
   return batches;
 }
 
+/**
+ * Whether the client has had no answer that it understands to such a message, and waits until it tries again: after 5 s,
+ * for ever. Not part of its API either.
+ */
+export function triesAgain(client, isSuch) {
+  return [...client._dispatcher._envelopes.values()].some(({ message, request }) => isSuch(message) && !request);
+}
+
 /** Disconnects if possible, and then makes sure that the client has no reason left to keep Node alive. */
 async function retire(client) {
   const { _dispatcher: dispatcher } = client;
@@ -108,4 +141,5 @@ async function retire(client) {
   client._advice.reconnect = client.NONE;
   dispatcher.close();
   for (const { timer } of dispatcher._envelopes.values()) clearTimeout(timer);
+  dispatcher._envelopes.clear(); // or the end of a WebSocket would set new timers
 }

@@ -1,7 +1,7 @@
 // A program that a test starts: it never outlives this process, and a failing test shows what it logged.
 
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,8 +13,8 @@ const LOG_TAIL = 20_000;
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
 
 /**
- * Starts `program` with the arguments that `argumentsFor` gives for a scratch directory, and waits until it has written
- * `readyFile` there. Resolves with
+ * Starts `program` with the arguments that `argumentsFor` gives for a scratch directory, and waits
+ * until it has written `readyFile` there. Resolves with
  *  - `ready`: what the file says
  *  - `scratch`: the directory; files there that are called `*.log` are shown when a test fails
  *  - `stop(ms)`: ends it by SIGTERM, and fails if it did not end well and in time
@@ -50,7 +50,8 @@ export async function startProgram(program, argumentsFor, readyFile, startupMs) 
   process.once('exit', (code) => {
     if (end === null) child.kill('SIGKILL');
     // A failing test seldom tells what the server thought of it.
-    if (code !== 0) for (const [name, text] of Object.entries({ [program]: log, ...kept, ...logsIn(scratch) })) show(name, text);
+    if (code !== 0) show({ [program]: log, ...kept, ...logsIn(scratch) });
+    rmSync(scratch, { recursive: true, force: true, maxRetries: 10 });
   });
 
   const ready = await until(
@@ -78,6 +79,12 @@ export async function startProgram(program, argumentsFor, readyFile, startupMs) 
   };
 }
 
+function show(logs) {
+  for (const [name, text] of Object.entries(logs)) {
+    console.error(`--- log of ${name}:\n${text.slice(-LOG_TAIL) || '(nothing)'}\n---`);
+  }
+}
+
 function logsIn(directory) {
   try {
     const names = readdirSync(directory).filter((name) => name.endsWith('.log'));
@@ -86,5 +93,3 @@ function logsIn(directory) {
     return {}; // it is gone
   }
 }
-
-const show = (name, text) => console.error(`--- log of ${name}:\n${text.slice(-LOG_TAIL) || '(nothing)'}\n---`);

@@ -388,8 +388,9 @@ impl Engine for RedisNode {
                 command.arg(sessions).arg(SWEEP_LOGS).arg(millis(settings.timeout)).arg(fastrand::f64());
                 command.arg(millis(SWEEP_PAUSE)).arg(millis(settings.log_age));
             });
-            let swept: Vec<Vec<String>> = reply::read(script, reply.await?)?;
-            let more = swept.len() == sessions;
+            let mut reply = Reply::new(script, reply.await?)?;
+            let more = reply.kind == "1";
+            let swept: Vec<Vec<String>> = reply.rest()?;
             ended.extend(swept.into_iter().filter_map(|mut words| {
                 let patterns = words.split_off(words.len().min(1));
                 words.first().map(|session| reply::ended(&SessionId::from(&**session), patterns))

@@ -49,8 +49,10 @@ impl Sessions {
                     batch.into_iter().zip(outcomes).for_each(|(dirty, outcome)| self.settle(dirty, outcome))
                 }
                 Err(error) => {
-                    tracing::warn!(%error, sessions = batch.len(), "could not commit confirmed positions; trying again");
-                    batch.into_iter().for_each(|dirty| self.committer().note(&dirty.attachment, dirty.progress));
+                    dirty.extend(batch);
+                    tracing::debug!(%error, sessions = dirty.len(), "could not commit confirmed positions; later again");
+                    // Not one batch after the other into the same trouble.
+                    dirty.drain(..).for_each(|dirty| self.committer().note_again(dirty));
                 }
             }
         }

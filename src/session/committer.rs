@@ -18,6 +18,11 @@ pub(super) struct Dirty {
 }
 
 impl Committer {
+    /// Puts back what could not be written, unless the session has made progress since.
+    pub(super) fn note_again(&self, dirty: Dirty) {
+        self.0.lock().entry(dirty.attachment.session().clone()).or_insert(dirty);
+    }
+
     pub(super) fn note(&self, attachment: &Arc<Attachment>, progress: Progress) {
         let dirty = Dirty { attachment: attachment.clone(), progress };
         self.0.lock().insert(attachment.session().clone(), dirty);

@@ -46,6 +46,12 @@ impl<'a> Reply<'a> {
         read(self.script, value)
     }
 
+    /// All that is left, of one type.
+    pub(super) fn rest<T: FromRedisValue>(&mut self) -> Result<Vec<T>, EngineError> {
+        let script = self.script;
+        self.rest.by_ref().map(|value| read(script, value)).collect()
+    }
+
     pub(super) fn number(&mut self) -> Result<u64, EngineError> {
         self.next()
     }

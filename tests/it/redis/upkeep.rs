@@ -176,3 +176,22 @@ async fn clusters_share_a_redis() {
     assert!(unread(&one, &mine, "1").await.is_empty());
     assert!(crate::contract::drain(&one, &mut one_feed).await.is_empty());
 }
+
+/// Many overdue sessions with many subscriptions: ended in pieces, all of them.
+#[tokio::test]
+async fn large_sweeps_go_in_pieces() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let patterns: Vec<_> = (0..100).map(|number| format!("/a/{number}")).collect();
+    let names: Vec<_> = patterns.iter().map(String::as_str).collect();
+    for _ in 0..20 {
+        session(&node, &names).await;
+    }
+    assert_eq!(node.sweep(MANY).await, Ok(vec![]));
+    let ended = crate::contract::pass(&node, crate::contract::LIFETIME + Duration::from_secs(1)).await;
+    assert_eq!(ended.len(), 20);
+    assert!(ended.iter().all(|one| one.patterns.len() == 100));
+    assert_eq!(node.sessions().await, Ok(0));
+    let left: Vec<String> = redis.ask(&["KEYS", "*/a/*"]).await;
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -1,9 +1,10 @@
 -- Ends overdue sessions and looks after logs. Any node may run it at any time.
 -- ARGV   3 sessions and 4 logs at the most, 5 time-out in ms, 6 a random number from 0 to 1, 7 pause in ms after which
 --        sessions are spared, 8 age in ms beyond which entries go
--- gives  {{session, pattern, ...}, ...}
+-- gives  {more: 1 | '' (there are more overdue sessions), {session, pattern, ...}, ...}
 -- cost   a step for each subscription of the sessions that end, and some twenty for each log
 local SAMPLE = 20 -- subscribers of a log that are looked at
+local STEPS = 500 -- sessions and subscriptions that are ended, about: a script holds up everybody else
 local at, meta = now(), root .. 'meta'
 local times = redis.call('HMGET', meta, 'swept', 'spared_until')
 local swept, spared = tonumber(times[1] or nil), tonumber(times[2] or nil)
@@ -15,12 +16,17 @@ if swept and (at - swept > tonumber(ARGV[7]) or at < swept) then
 end
 for _, name in ipairs({ 'meta', 'deadlines', 'logs', 'era' }) do redis.call('EXPIRE', root .. name, ttl) end
 
-local ended = {}
+local ended = { '' }
 if not spared or at >= spared then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'deadlines', '-inf', text(at), 'LIMIT', 0, ARGV[3])) do
+  local steps, overdue = 0, redis.call('ZRANGEBYSCORE', root .. 'deadlines', '-inf', text(at), 'LIMIT', 0, ARGV[3])
+  for index, id in ipairs(overdue) do
     local gone = finish(id, 'expired') or {}
     table.insert(gone, 1, id)
-    ended[#ended + 1] = gone
+    ended[#ended + 1], steps = gone, steps + #gone
+    if steps >= STEPS or index == tonumber(ARGV[3]) then
+      ended[1] = '1'
+      break
+    end
   end
 end
 

@@ -137,6 +137,11 @@ pub trait Engine: Send + Sync + 'static {
 /// publishers, and loses nothing.
 pub type Feed = mpsc::Receiver<FeedEvent>;
 
+/// Sweeps further apart than this mean that the engine, or who sweeps, stood still: sessions could not be heard of.
+fn sweep_pause(timeout: std::time::Duration) -> std::time::Duration {
+    (timeout / 4).clamp(std::time::Duration::from_secs(2), std::time::Duration::from_secs(10))
+}
+
 /// A message to be stored.
 #[derive(Debug, Clone)]
 pub struct Publication {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -76,6 +76,8 @@ struct Log {
     /// The newest position seen on the feed; 0 when unknown. Written by the feed's reader only.
     tail: AtomicU64,
     phase: Mutex<Phase>,
+    /// The engine was asked for it since it was silent for certain: it may be on the feed although nobody waited for that.
+    asked: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +191,11 @@ impl Hub {
             if silent.is_empty() {
                 return Ok(());
             }
+            for pattern in &silent {
+                if let Some(log) = self.log(pattern) {
+                    log.asked.store(true, Ordering::Release);
+                }
+            }
             self.store.listen(&silent).await?;
             for pattern in &silent {
                 if let Some(log) = self.log(pattern) {
@@ -220,6 +227,7 @@ impl Hub {
             let mut shard = self.shard(pattern).write();
             let Some(log) = shard.get(pattern) else { continue };
             *log.phase.lock() = Phase::Silent;
+            log.asked.store(false, Ordering::Release);
             log.tail.store(0, Ordering::Relaxed);
             if log.members.read().is_empty() {
                 shard.remove(pattern);
@@ -238,6 +246,10 @@ impl Hub {
                 let unwanted = log.members.read().is_empty();
                 let mut phase = log.phase.lock();
                 match *phase {
+                    Phase::Silent if unwanted && log.asked.load(Ordering::Acquire) => {
+                        *phase = Phase::Dropping;
+                        idle.push(pattern.clone());
+                    }
                     Phase::Silent => return !unwanted,
                     Phase::Live { idle_since: Some(since), .. } if unwanted && since.elapsed() >= linger => {
                         *phase = Phase::Dropping;
@@ -330,6 +342,11 @@ impl Hub {
 
 impl Log {
     fn new() -> Self {
-        Self { members: RwLock::default(), tail: AtomicU64::new(0), phase: Mutex::new(Phase::Silent) }
+        Self {
+            members: RwLock::default(),
+            tail: AtomicU64::new(0),
+            phase: Mutex::new(Phase::Silent),
+            asked: AtomicBool::new(false),
+        }
     }
 }

@@ -9,6 +9,7 @@ mod events;
 mod extension;
 mod handshake;
 mod local;
+mod patience;
 mod publish;
 mod request;
 mod subscribe;

@@ -26,7 +26,7 @@ use self::reply::{PARTITION, Reply};
 use self::scripts::Script;
 use self::shared::Shared;
 use super::types::*;
-use super::{Cursor, Engine, Feed, Position, Publication};
+use super::{Cursor, Engine, Feed, Position, Publication, sweep_pause};
 use crate::bayeux::Pattern;
 
 pub use settings::{RedisSettings, RedisSettingsError, redacted};
@@ -37,8 +37,6 @@ const SWEEP_LOGS: usize = 50;
 /// Messages and bytes that one script reads: as above.
 const READ_MESSAGES: usize = 256;
 const READ_BYTES: usize = 256 * 1024;
-/// Sweeps further apart than this mean that Redis was away.
-const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// One node's connections to Redis. Cheap to clone.
 #[derive(Clone)]
@@ -213,16 +211,17 @@ impl Engine for RedisNode {
         let reply = self.run(script, |command| {
             command.arg(session.as_str()).arg(pattern.as_str()).arg(max);
         });
-        reply::outcome(
-            script,
-            reply.await?,
-            &[
-                ("added", Subscribe::Added),
-                ("kept", Subscribe::Kept),
-                ("too_many", Subscribe::TooMany),
-                ("unknown", Subscribe::Unknown),
-            ],
-        )
+        let mut reply = Reply::new(script, reply.await?)?;
+        Ok(match &*reply.kind {
+            "added" => {
+                self.0.shared.acknowledged(reply.position()?);
+                Subscribe::Added
+            }
+            "kept" => Subscribe::Kept,
+            "too_many" => Subscribe::TooMany,
+            "unknown" => Subscribe::Unknown,
+            _ => return Err(reply.unexpected()),
+        })
     }
 
     async fn unsubscribe(&self, session: &SessionId, pattern: &Pattern) -> Result<Unsubscribe, EngineError> {
@@ -260,7 +259,7 @@ impl Engine for RedisNode {
                 let (cursor, ceiling) =
                     (Cursor::single(reply.position()?), reply.maybe_position()?.map(Cursor::single));
                 let (first, clock) = (reply.flag()?, reply.position()?);
-                self.0.shared.saw(clock);
+                self.0.shared.acknowledged(clock);
                 let (subscriptions, heads) = (reply.subscriptions()?, reply.heads()?);
                 let clock = Cursor::single(clock);
                 Attach::Attached(Attached { epoch, version, subscriptions, heads, cursor, ceiling, first, clock })
@@ -386,7 +385,7 @@ impl Engine for RedisNode {
             let sessions = SWEEP_SESSIONS.min(limit - ended.len());
             let reply = self.run(script, |command| {
                 command.arg(sessions).arg(SWEEP_LOGS).arg(millis(settings.timeout)).arg(fastrand::f64());
-                command.arg(millis(SWEEP_PAUSE)).arg(millis(settings.log_age));
+                command.arg(millis(sweep_pause(settings.timeout))).arg(millis(settings.log_age));
             });
             let mut reply = Reply::new(script, reply.await?)?;
             let more = reply.kind == "1";

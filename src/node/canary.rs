@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::engine::NodeId;
-use crate::server::{LocalClient, LocalError, LocalSubscription, Server};
+use crate::server::{LocalError, LocalSubscription, Server};
 use crate::transport::Readiness;
 
 /// How often the canary flies.
@@ -46,10 +46,15 @@ async fn fly(
     for count in 0_u64.. {
         round.tick().await;
         let start = Instant::now();
-        match tokio::time::timeout(PATIENCE, there_and_back(&client, &mut subscription, channel, count)).await {
+        match tokio::time::timeout(PATIENCE, client.publish(channel, &count)).await {
+            Ok(stored) => stored.map_err(failed)?,
+            Err(_) => return Err(format!("a message was not stored within {PATIENCE:?}")),
+        }
+        let left = PATIENCE.saturating_sub(start.elapsed()).max(EVERY);
+        match tokio::time::timeout(left, there_and_back(&mut subscription, count)).await {
             Ok(outcome) => outcome?,
             Err(_) => {
-                // Stored, or not even that; if the feed is deaf, only a new one can tell.
+                // It was stored; if the feed is deaf, only a new one can tell.
                 server.sessions().store().doubt_feed();
                 return Err(format!("a message did not come back within {PATIENCE:?}"));
             }
@@ -66,13 +71,8 @@ async fn fly(
     Err("the canary is worn out".to_owned())
 }
 
-async fn there_and_back(
-    client: &LocalClient,
-    subscription: &mut LocalSubscription,
-    channel: &str,
-    count: u64,
-) -> Result<(), String> {
-    client.publish(channel, &count).await.map_err(|error| format!("cannot publish: {error}"))?;
+/// Waits for the canary of this number.
+async fn there_and_back(subscription: &mut LocalSubscription, count: u64) -> Result<(), String> {
     loop {
         let (_, message) = subscription.next().await.ok_or("the feed ended")?;
         // An older one that was late does not count.

@@ -14,9 +14,6 @@ use crate::bayeux::{Advice, BayeuxError, Message, Reconnect};
 use crate::engine::{Delivery, Ended, Engine, EngineError, Epoch, Link, SessionId, Touch};
 use crate::session::{AttachOutcome, Held, PollOutcome, Receipt};
 
-/// Pause after an engine call failed.
-const RETRY: Duration = Duration::from_millis(200);
-
 /// Bytes of a message id that are remembered as they are.
 const MAX_CONNECT_ID: usize = 64;
 
@@ -116,28 +113,12 @@ impl Server {
     /// how its session stands when the engine is back.
     async fn poll(&self, connect: &Checked, alone: bool) -> Result<PollOutcome, EngineError> {
         let deadline = Instant::now() + connect.hold;
+        let mut patience = self.patience(deadline);
         loop {
             match self.try_poll(connect, alone, deadline).await {
-                Err(error) if self.engine_returns(deadline).await => self.engine_failed("connect", &error),
+                Err(error) if patience.engine_returns().await => self.engine_failed("connect", &error),
                 outcome => return outcome,
             }
-        }
-    }
-
-    /// Waits for the engine; false when it is not back before the deadline.
-    pub(crate) async fn engine_returns(&self, deadline: Instant) -> bool {
-        let pause = Instant::now() + RETRY;
-        if pause >= deadline {
-            return false;
-        }
-        let back = async {
-            // A moment in any case: it may be there and fail all the same.
-            tokio::time::sleep_until(pause).await;
-            tokio::time::timeout_at(deadline, self.sessions().store().available()).await.is_ok()
-        };
-        tokio::select! {
-            back = back => back,
-            () = self.sessions().stopping().cancelled() => false,
         }
     }
 
@@ -202,15 +183,10 @@ impl Server {
         }
         let link = Link::Socket { connect_id: connect.connect_id.as_deref(), retry: connect.retry && alone };
         let deadline = Instant::now() + connect.hold;
-        let attached = loop {
-            match self.sessions().attach(&connect.session, link).await {
-                Err(error) if self.engine_returns(deadline).await => self.engine_failed("connect", &error),
-                outcome => break outcome,
-            }
-        };
-        match attached {
+        match self.attach_patiently(&connect.session, link, deadline).await {
             Ok(AttachOutcome::Held(held)) => {
-                let hold = if held.first() { Duration::ZERO } else { connect.hold };
+                let left = deadline.saturating_duration_since(Instant::now());
+                let hold = if held.first() { Duration::ZERO } else { left };
                 SocketConnect::Bound(held, answer(hold))
             }
             Ok(AttachOutcome::Unknown) => SocketConnect::Answer(self.unknown_session(message, request)),

@@ -350,8 +350,12 @@ impl Attachment {
     /// As [`Attachment::begin_refresh`], keeping what the feed has brought since the attachment joined.
     fn begin_warm(&self) -> Option<Ticket> {
         let mut state = self.state.lock();
+        // Whatever was told since it joined wants a read.
+        if state.end.is_some() || state.generation != 0 || state.resync || !state.due {
+            return None;
+        }
         state.due = false;
-        state.end.is_none().then_some(Ticket { generation: state.generation, resync: false, behind: false })
+        Some(Ticket { generation: 0, resync: false, behind: false })
     }
 
     /// Merges the logs as read with what the feed brought meanwhile. False when the refresh is void and must run again.

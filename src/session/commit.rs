@@ -64,16 +64,34 @@ impl Sessions {
     pub(super) async fn commit_before_attach(&self, session: &SessionId) -> Result<(), EngineError> {
         let Some(dirty) = self.committer().0.lock().remove(session) else { return Ok(()) };
         let item = dirty.attachment.progress(dirty.progress);
-        self.store().commit(std::slice::from_ref(&item)).await.map(|_| ())
+        // Put back if it fails, or if this is given up half-way.
+        let mut unwritten = Unwritten { sessions: self, dirty: Some(dirty) };
+        self.store().commit(std::slice::from_ref(&item)).await?;
+        unwritten.dirty = None;
+        Ok(())
     }
 
     fn settle(&self, dirty: Dirty, outcome: CommitOutcome) {
         match outcome {
             CommitOutcome::Committed => {}
             // The attachment reads its subscriptions anew; report again afterwards.
-            CommitOutcome::Outdated => self.committer().note(&dirty.attachment, dirty.progress),
+            CommitOutcome::Outdated => self.committer().note_again(dirty),
             CommitOutcome::Stale => dirty.attachment.end(End::Stale),
             CommitOutcome::Unknown => dirty.attachment.end(End::Session(Ended::Expired)),
+        }
+    }
+}
+
+/// Progress that is being written.
+struct Unwritten<'a> {
+    sessions: &'a Sessions,
+    dirty: Option<Dirty>,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        if let Some(dirty) = self.dirty.take() {
+            self.sessions.committer().note_again(dirty);
         }
     }
 }

@@ -16,6 +16,8 @@ impl Sessions {
     /// Those of the engine; the refresh stays due.
     pub async fn refresh(&self, attachment: &Arc<Attachment>) -> Result<(), EngineError> {
         let mut unfinished = Unfinished(Some(attachment));
+        // After a break all sessions want one at once. The semaphore is never closed.
+        let _place = self.refreshing().acquire().await;
         let outcome = self.run_refresh(attachment).await;
         if outcome.is_ok() {
             unfinished.0 = None;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +20,8 @@ use crate::engine::{
 use crate::hub::{ControlSink, Hub, Receiver};
 use crate::metrics::Metrics;
 
+/// Attachments that are brought up to date at the same time.
+const REFRESHES: usize = 512;
 /// Supersedes of one session within [`CONTENTION_WINDOW`] after which the loser is answered late.
 const CONTENTION_LIMIT: u32 = 3;
 const CONTENTION_WINDOW: Duration = Duration::from_secs(10);
@@ -36,6 +39,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     committer: Committer,
     registry: Mutex<Registry>,
+    /// Places for refreshes under way.
+    refreshing: Semaphore,
     /// To be reported by the next round of housekeeping; each was a session that this node held.
     ended_by_gap: Mutex<Vec<EndedSession>>,
     /// Fires when the node stops.
@@ -126,8 +131,19 @@ impl Sessions {
     /// The sessions of a node, none yet.
     pub fn new(store: Arc<Store>, hub: Arc<Hub>, limits: Limits, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
         let (committer, registry, ended_by_gap) = (Committer::default(), Mutex::default(), Mutex::default());
-        let stopping = CancellationToken::new();
-        Self(Arc::new(Inner { store, hub, limits, metrics, committer, registry, ended_by_gap, stopping, tasks }))
+        let (stopping, refreshing) = (CancellationToken::new(), Semaphore::new(REFRESHES));
+        Self(Arc::new(Inner {
+            store,
+            hub,
+            limits,
+            metrics,
+            committer,
+            registry,
+            refreshing,
+            ended_by_gap,
+            stopping,
+            tasks,
+        }))
     }
 
     /// Runs an engine call that nobody waits for; its deadline is the store's.
@@ -150,6 +166,10 @@ impl Sessions {
 
     pub(super) fn hub(&self) -> &Hub {
         &self.0.hub
+    }
+
+    pub(super) fn refreshing(&self) -> &Semaphore {
+        &self.0.refreshing
     }
 
     pub(super) fn limits(&self) -> &Limits {

@@ -38,15 +38,7 @@ impl Web {
         let link = Link::Stream { last_event: last_event.as_ref() };
         // A browser does not come back after an error: it waits for the engine.
         let deadline = Instant::now() + self.server().settings().timeout;
-        let attached = loop {
-            match self.server().sessions().attach(&session, link).await {
-                Err(error) if self.server().engine_returns(deadline).await => {
-                    tracing::debug!(%error, "event stream waits for the engine");
-                }
-                outcome => break outcome,
-            }
-        };
-        let held = match attached {
+        let held = match self.server().attach_patiently(&session, link, deadline).await {
             Ok(AttachOutcome::Held(held)) => held,
             // 204 tells a browser not to come back: another stream has the session.
             Ok(AttachOutcome::Closed | AttachOutcome::Late) => return reply::response(StatusCode::NO_CONTENT, "", ""),

@@ -10,10 +10,8 @@ use super::log::Log;
 use super::session::{Session, Settled};
 use super::{Announcer, MemoryLimits};
 use crate::bayeux::Pattern;
+use crate::engine::sweep_pause;
 use crate::engine::*;
-
-/// Sweeps further apart than this mean that the process stood still.
-const SWEEP_PAUSE: Duration = Duration::from_secs(10);
 
 /// The engine's only partition.
 const PARTITION: PartitionId = PartitionId(0);
@@ -130,7 +128,7 @@ impl Partition {
     /// they could not be heard of either.
     pub(super) fn overdue(&mut self, limit: usize) -> Vec<SessionId> {
         let now = Instant::now();
-        let paused = self.swept.replace(now).is_some_and(|last| now - last > SWEEP_PAUSE);
+        let paused = self.swept.replace(now).is_some_and(|last| now - last > sweep_pause(self.longest_lifetime / 2));
         if paused {
             let timeout = self.longest_lifetime / 2;
             self.spared_until = Some(now + timeout.mul_f64(1.0 + fastrand::f64() / 10.0));

@@ -5,11 +5,12 @@
 //! from the connection into the hub's bounded queue. When that is full, the connection is given up: nothing after the
 //! first lost announcement may pass, and the sessions read the logs. So nothing is lost, and nothing waits without bound.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,6 +29,8 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 /// Channels of one command.
 const CHANNELS: usize = 1000;
+/// A feed that lived for less was hardly one.
+const STEADY: Duration = Duration::from_secs(3);
 /// How often the connection is tried.
 const PING: Duration = Duration::from_secs(1);
 
@@ -68,6 +71,8 @@ struct Line {
     /// False from the first lost announcement on.
     open: AtomicBool,
     lost: CancellationToken,
+    /// Of the server at the other end.
+    generation: OnceLock<u64>,
 }
 
 impl FeedHandle {
@@ -92,6 +97,10 @@ impl FeedHandle {
     }
 
     pub(super) async fn unlisten(&self, logs: &[Pattern]) -> Result<(), EngineError> {
+        if !*self.state.borrow() {
+            // Nothing is on a feed that is down.
+            return Ok(());
+        }
         self.ask(Wanted::Unlisten(logs.to_vec())).await
     }
 
@@ -126,7 +135,7 @@ impl FeedLoop {
                     if failed > 0 {
                         tracing::info!("the feed is back");
                     }
-                    failed = 0;
+                    let since = Instant::now();
                     // An error means that nobody reads the feed any more.
                     let _ = self.events.send(FeedEvent::Restored).await;
                     self.state.send_replace(true);
@@ -134,7 +143,13 @@ impl FeedLoop {
                     line.open.store(false, Ordering::Release);
                     let _ = self.events.send(FeedEvent::Broken).await;
                     self.state.send_replace(false);
+                    // One that breaks again and again at once is given time.
+                    failed = if since.elapsed() < STEADY { failed + 1 } else { 0 };
                     match reason {
+                        Some(reason) if failed > 0 => {
+                            tracing::warn!(reason, "the feed broke; sessions will read what they missed");
+                            tokio::time::sleep(pause(failed - 1)).await;
+                        }
                         Some(reason) => tracing::warn!(reason, "the feed broke; sessions will read what they missed"),
                         None => return,
                     }
@@ -157,6 +172,7 @@ impl FeedLoop {
             events: self.events.clone(),
             open: AtomicBool::new(true),
             lost: CancellationToken::new(),
+            generation: OnceLock::new(),
         });
         let driver = line.clone();
         let push = move |info: PushInfo| -> Result<(), ()> {
@@ -169,7 +185,9 @@ impl FeedLoop {
             .set_response_timeout(Some(settings.command_timeout))
             .set_push_sender(push);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        self.shared.meet(&mut connection).await?;
+        let generation = self.shared.meet(&mut connection).await?;
+        // A fresh line: nobody else sets it.
+        let _ = line.generation.set(generation);
         warn_of_eviction(&mut connection).await;
         connection.subscribe(self.shared.keys.node_channel(&self.shared.node)).await?;
         Ok((connection, line))
@@ -179,12 +197,16 @@ impl FeedLoop {
     async fn serve(&mut self, mut connection: MultiplexedConnection, line: &Line) -> Option<&'static str> {
         let mut requests = Vec::with_capacity(BATCH);
         let mut held_down = self.held_down.clone();
+        let generation = line.generation.get().copied().unwrap_or_default();
+        // What was doubted was the connection before.
+        let _ = self.shared.doubt.notified().now_or_never();
         let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let outcome = tokio::select! {
                 () = line.lost.cancelled() => return Some("connection lost, or the node fell behind"),
                 () = self.shared.doubt.notified() => return Some("doubtful"),
+                () = self.shared.another_server(generation) => return Some("another server answers"),
                 held = async { held_down.wait_for(|down| *down).await.is_ok() } => return held.then_some("held down"),
                 count = self.requests.recv_many(&mut requests, BATCH) => {
                     if count == 0 {
@@ -223,6 +245,9 @@ impl FeedLoop {
                             logs.extend(more);
                             answers.push(answer);
                         }
+                        // After a break many ask for the same.
+                        logs.sort_unstable();
+                        logs.dedup();
                         self.channels(connection, "SUBSCRIBE", &logs).await
                     }
                 };

@@ -37,6 +37,8 @@ pub(super) struct Lane {
 
 struct Live {
     number: u32,
+    /// Of the server at the other end.
+    generation: u64,
     connection: Connection,
 }
 
@@ -72,6 +74,14 @@ impl Lane {
             .map_err(|error| failed(&error))?;
         let (live, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
         Ok(Self { shared, pool, live, closed, connecting, count: AtomicU32::new(0) })
+    }
+
+    /// Makes sure that there is a connection.
+    ///
+    /// # Errors
+    /// When there cannot be one now; nothing was done.
+    pub(super) async fn ready(&self) -> Result<(), EngineError> {
+        self.connection().await.map(|_| ())
     }
 
     /// Runs a script.
@@ -116,12 +126,15 @@ impl Lane {
     }
 
     fn live(&self) -> Option<(u32, MultiplexedConnection)> {
-        if self.closed.swap(false, Ordering::AcqRel)
-            && let Some(broken) = self.live.lock().take()
+        let mut live = self.live.lock();
+        let closed = self.closed.swap(false, Ordering::AcqRel);
+        let elsewhere = live.as_ref().is_some_and(|live| live.generation != self.shared.generation());
+        if (closed || elsewhere)
+            && let Some(useless) = live.take()
         {
-            drop(Connection::take(broken.connection));
+            drop(Connection::take(useless.connection));
         }
-        self.live.lock().as_ref().map(|live| (live.number, MultiplexedConnection::clone(&live.connection)))
+        live.as_ref().map(|live| (live.number, MultiplexedConnection::clone(&live.connection)))
     }
 
     async fn connection(&self) -> Result<(u32, MultiplexedConnection), EngineError> {
@@ -138,11 +151,11 @@ impl Lane {
             return Err(why.clone());
         }
         match self.connect().await {
-            Ok(connection) => {
+            Ok((connection, generation)) => {
                 *attempts = Attempts::default();
                 let number = self.count.fetch_add(1, Ordering::Relaxed);
                 let clone = MultiplexedConnection::clone(&connection);
-                *self.live.lock() = Some(Live { number, connection });
+                *self.live.lock() = Some(Live { number, generation, connection });
                 Ok((number, clone))
             }
             Err(error) => {
@@ -153,11 +166,11 @@ impl Lane {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, EngineError> {
+    async fn connect(&self) -> Result<(Connection, u64), EngineError> {
         let mut connection =
             self.pool.get().await.map_err(|error| EngineError::Unavailable(format!("cannot connect: {error}")))?;
         match self.shared.meet(&mut connection).await {
-            Ok(()) => Ok(connection),
+            Ok(generation) => Ok((connection, generation)),
             Err(error) => {
                 drop(Connection::take(connection));
                 Err(engine_error(&error))

@@ -29,6 +29,13 @@ struct Job {
     reply: oneshot::Sender<Outcome>,
 }
 
+impl Job {
+    fn refuse(self, error: &EngineError) {
+        // An error means that nobody waits for it any more.
+        let _ = self.reply.send(Err(error.clone()));
+    }
+}
+
 /// Where messages are handed in.
 pub(super) struct Publisher(mpsc::Sender<Job>);
 
@@ -71,6 +78,11 @@ impl Writer {
             if waiting.is_empty() && self.jobs.recv_many(&mut waiting, BATCH).await == 0 {
                 return;
             }
+            // First of all: connecting may take longer than anybody waits.
+            if let Err(error) = self.lane.ready().await {
+                waiting.drain(..).for_each(|job| job.refuse(&error));
+                continue;
+            }
             // Whoever does not wait any more was told that it failed: it must not happen now.
             waiting.retain(|job| !job.reply.is_closed());
             let mut bytes = 0;
@@ -103,15 +115,13 @@ impl Writer {
             Ok(outcomes) => {
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
                     if let Ok(position) = outcome {
-                        self.shared.saw(position);
+                        self.shared.acknowledged(position);
                     }
                     // An error means that nobody waits for it any more.
                     let _ = job.reply.send(outcome);
                 }
             }
-            Err(error) => batch.into_iter().for_each(|job| {
-                let _ = job.reply.send(Err(error.clone()));
-            }),
+            Err(error) => batch.into_iter().for_each(|job| job.refuse(&error)),
         }
     }
 }

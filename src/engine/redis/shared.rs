@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::keys::Keys;
 use super::scripts::{Script, Scripts};
@@ -18,10 +18,12 @@ pub(super) struct Shared {
     pub(super) node: NodeId,
     pub(super) keys: Keys,
     pub(super) scripts: &'static Scripts,
-    /// The highest position that this node has seen.
+    /// The highest position that a write of this node was acknowledged with, and the highest that it has seen at all.
+    acknowledged: AtomicU64,
     seen: AtomicU64,
-    /// The run id of the Redis that was met last.
-    run: Mutex<Option<String>>,
+    /// The run id of the Redis that was met last, and what others had acknowledged before.
+    met: Mutex<Option<(String, u64)>>,
+    generation: watch::Sender<u64>,
     /// Asks the feed to connect anew.
     pub(super) doubt: Notify,
 }
@@ -29,13 +31,31 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(settings: RedisSettings, node: NodeId, keys: Keys) -> Self {
         let scripts = if settings.time_travel { Scripts::time_travelling() } else { Scripts::real() };
-        let (seen, run, doubt) = (AtomicU64::new(0), Mutex::new(None), Notify::new());
-        Self { settings, node, keys, scripts, seen, run, doubt }
+        let (acknowledged, seen) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (met, doubt) = (Mutex::new(None), Notify::new());
+        Self { settings, node, keys, scripts, acknowledged, seen, met, generation: watch::Sender::new(0), doubt }
     }
 
-    /// Notes a position that Redis gave.
+    /// Notes a position that Redis has acknowledged a write with.
+    pub(super) fn acknowledged(&self, position: Position) {
+        self.acknowledged.fetch_max(position.0, Ordering::Relaxed);
+        self.saw(position);
+    }
+
+    /// Notes a position that was announced, maybe by a server that is no master any more.
     pub(super) fn saw(&self, position: Position) {
         self.seen.fetch_max(position.0, Ordering::Relaxed);
+    }
+
+    /// Counts the servers that this node has met one after the other: who came from an older one is on the wrong server.
+    pub(super) fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// Returns when the node has met another server than that of `generation`.
+    pub(super) async fn another_server(&self, generation: u64) {
+        // An error cannot be: the sender is a field beside.
+        let _ = self.generation.subscribe().wait_for(|newest| *newest != generation).await;
     }
 
     /// A call of a script with the arguments that all scripts take; the script's own follow.
@@ -63,26 +83,30 @@ impl Shared {
         }
     }
 
-    /// The first thing that is said on every connection (`scripts/meet.lua`).
-    pub(super) async fn meet(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    /// The first thing that is said on every connection (`scripts/meet.lua`). Gives the generation of the server.
+    pub(super) async fn meet(&self, connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
         let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
-        let run = field(&info, "run_id").to_owned();
         check_version(field(&info, "redis_version"))?;
+        let run = field(&info, "run_id").to_owned();
+        let info: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
+        let server = format!("{run}:{}", field(&info, "master_replid"));
+        // What other servers had acknowledged when this node met this one: all of its connections say the same.
+        let known = self.met.lock().clone().filter(|(known, _)| *known == run);
+        let elsewhere = known.map_or_else(|| self.acknowledged.load(Ordering::Relaxed), |(_, elsewhere)| elsewhere);
         let script = &self.scripts.meet;
         let mut command = self.invocation(script);
-        command.arg(self.seen.load(Ordering::Relaxed)).arg(&run);
+        command.arg(&server).arg(elsewhere).arg(self.seen.load(Ordering::Relaxed));
         let reply = self.run(connection, script, &command).await?;
         let (era, lost): (String, String) = redis::from_redis_value(reply)?;
         if !lost.is_empty() {
             tracing::error!(era, "Redis has lost acknowledged messages; its sessions have to start again");
         }
-        let before = self.run.lock().replace(run.clone());
-        if before.is_some_and(|before| before != run) {
+        let mut met = self.met.lock();
+        if met.as_ref().is_none_or(|(known, _)| *known != run) && met.replace((run, elsewhere)).is_some() {
             tracing::warn!("another Redis answers at this address");
-            // The feed may still hang on the old one.
-            self.doubt.notify_one();
+            self.generation.send_modify(|generation| *generation += 1);
         }
-        Ok(())
+        Ok(self.generation())
     }
 }
 
@@ -119,7 +143,11 @@ pub(super) fn engine_error(error: &RedisError) -> EngineError {
 
 /// Whether a connection is of no use after this error. A server that became a replica will not take writes again.
 pub(super) fn is_fatal(error: &RedisError) -> bool {
-    error.is_unrecoverable_error() || error.is_io_error() || error.is_timeout() || says(error, "READONLY")
+    let not_master = ["READONLY", "MASTERDOWN", "NOREPLICAS"];
+    error.is_unrecoverable_error()
+        || error.is_io_error()
+        || error.is_timeout()
+        || not_master.iter().any(|code| says(error, code))
 }
 
 /// Whether the server answered with this code. Redis 6 puts that of a command in a script into the text of another.

@@ -339,7 +339,9 @@ impl Connection {
         if now >= self.pings.due {
             let silent = now >= self.heard + self.web.settings().websocket_pong;
             // A ping that is still queued cannot be answered; how long it may be is another rule's business.
-            if self.pings.open.is_some() && silent && !self.wire.is_unflushed() {
+            // Neither can its answer be read while a frame is processed, which may wait for the engine.
+            let unheard = self.processing.is_some();
+            if self.pings.open.is_some() && silent && !unheard && !self.wire.is_unflushed() {
                 self.web.server().metrics().limit(Limit::Idle);
                 return Err(Finish::Gone);
             }

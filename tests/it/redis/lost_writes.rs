@@ -103,3 +103,78 @@ async fn clock_backwards() {
     }
     assert_eq!(unread(&node, &session, "1").await, [0, 1, 2]);
 }
+
+/// A node that has seen less meets the copy first, and moves its clock past everything: the loss is told all the same.
+#[tokio::test]
+async fn a_loss_is_told_whoever_comes_first() {
+    let mut redis = Redis::start().await;
+    let ((knowing, _knowing_feed), (ignorant, _ignorant_feed)) = (redis.node(|_| {}).await, redis.node(|_| {}).await);
+    let older = session(&ignorant, &["/a"]).await;
+    redis.ask::<()>(&["SAVE"]).await;
+    publish(&knowing, "/a", "1").await;
+    // Only the other node connects, and writes.
+    knowing.break_feed().await;
+    redis.restart().await;
+    met_again(&ignorant).await;
+    publish(&ignorant, "/b", "2").await;
+    assert_eq!(ignorant.touch(&older, None).await, Ok(Touch::Alive), "nobody knows yet");
+    knowing.restore_feed().await;
+    met_again(&knowing).await;
+    assert_eq!(ignorant.touch(&older, None).await, Ok(Touch::Unknown), "and now everybody");
+}
+
+/// A subscription is an acknowledged write too.
+#[tokio::test]
+async fn a_lost_subscription_is_told() {
+    let mut redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    redis.ask::<()>(&["SAVE"]).await;
+    node.subscribe(&session, &pattern("/b"), MANY).await.expect("subscribed");
+    redis.restart().await;
+    met_again(&node).await;
+    assert_eq!(node.touch(&session, None).await, Ok(Touch::Unknown));
+}
+
+/// The address leads to another server while the old one lives on: every connection of the node moves, those that only
+/// read too.
+#[tokio::test]
+async fn lanes_follow_the_feed_to_another_server() {
+    let (old, new) = (Redis::start().await, Redis::start().await);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let address = folder.path().join("address.sock");
+    let lead_to = |redis: &Redis| {
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(redis.socket(), &link).expect("linked");
+        std::fs::rename(&link, &address).expect("moved");
+    };
+    lead_to(&old);
+    let url = format!("redis+unix://{}", address.display());
+    let (node, _feed) = old.node(|settings| settings.url = url).await;
+    let before = session(&node, &["/a"]).await;
+    publish(&node, "/a", "1").await;
+    assert_eq!(unread(&node, &before, "1").await, [1], "all lanes are connected");
+    lead_to(&new);
+    // Only the feed breaks: as when an address moves and its old connections are left alone.
+    old.ask::<i64>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    met_again(&node).await;
+    let after = session(&node, &["/a"]).await;
+    publish(&node, "/a", "2").await;
+    assert_eq!(unread(&node, &after, "1").await, [2]);
+    assert_eq!(new.ask::<i64>(&["XLEN", "{weft:0}:log:/a"]).await, 1);
+    assert_eq!(node.touch(&before, None).await, Ok(Touch::Unknown));
+}
+
+/// A socket never attaches again: its heartbeat finds what Redis lost.
+#[tokio::test]
+async fn lost_keys_are_told_to_sockets() {
+    for lost in ["subscriptions:ID", "head:/a"] {
+        let redis = Redis::start().await;
+        let (node, _feed) = redis.node(|_| {}).await;
+        let session = session(&node, &["/a", "/b"]).await;
+        let held = crate::contract::attach(&node, &session, Link::Socket { connect_id: None, retry: false }).await;
+        assert_eq!(node.touch(&session, Some(held.epoch)).await, Ok(Touch::Alive));
+        redis.ask::<()>(&["DEL", &format!("{{weft:0}}:{}", lost.replace("ID", session.as_str()))]).await;
+        assert_eq!(node.touch(&session, Some(held.epoch)).await, Ok(Touch::Unknown), "without {lost}");
+    }
+}

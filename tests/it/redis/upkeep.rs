@@ -195,3 +195,48 @@ async fn large_sweeps_go_in_pieces() {
     let left: Vec<String> = redis.ask(&["KEYS", "*/a/*"]).await;
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// At Redis' limit of memory nothing new is taken, but sessions live on, are served, and end.
+#[tokio::test]
+async fn sessions_live_and_end_without_memory() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let (living, dying) = (session(&node, &["/a"]).await, session(&node, &["/a", "/b"]).await);
+    let position = publish(&node, "/a", "1").await;
+    redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert_eq!(node.create(&SessionId::random(), Duration::from_secs(90), MANY).await, Err(EngineError::OutOfMemory));
+    assert_eq!(node.subscribe(&living, &pattern("/c"), MANY).await, Err(EngineError::OutOfMemory));
+    assert_eq!(node.touch(&living, None).await, Ok(Touch::Alive));
+    let attached = crate::contract::attach_poll(&node, &living, "1").await;
+    assert_eq!(crate::contract::snapshot(&node, &living, &attached).await.deliveries.len(), 1);
+    assert_eq!(crate::contract::record(&node, &living, &attached, Some("1"), position).await, Record::Recorded);
+    assert!(unread(&node, &living, "2").await.is_empty());
+    assert_eq!(node.end(&dying, Ended::Disconnected).await.expect("ended").expect("there was one").patterns.len(), 2);
+    assert_eq!(node.sweep(MANY).await, Ok(vec![]));
+}
+
+/// One script reads no more than it gives, however many logs there are.
+#[tokio::test]
+async fn many_logs_are_read_within_bounds() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let patterns: Vec<_> = (0..200).map(|number| format!("/many/{number}")).collect();
+    let session = session(&node, &patterns.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut published = Vec::new();
+    for number in 0..4000_u64 {
+        published.push(publish(&node, &patterns[number as usize % 200], &number.to_string()).await);
+    }
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let mut attached = crate::contract::attach_poll(&node, &session, "1").await;
+    let mut read = Vec::new();
+    loop {
+        let snapshot = crate::contract::snapshot(&node, &session, &attached).await;
+        assert!(snapshot.deliveries.len() <= 256);
+        read.extend(crate::contract::positions(&snapshot.deliveries));
+        attached.cursor.raise_all(&snapshot.upto);
+        if !snapshot.truncated {
+            break;
+        }
+    }
+    assert_eq!(read, published);
+}

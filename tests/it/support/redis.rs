@@ -45,7 +45,8 @@ impl Redis {
             .expect("redis-server starts; `./test.sh setup` installs it")
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The socket behind which it listens.
+    pub fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }
 

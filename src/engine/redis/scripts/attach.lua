@@ -11,6 +11,7 @@ local WRITES_THAT_CONFIRM = 3   -- complete writes after which a repeated reply 
 local CROSSING = 2000           -- after a stream opened, a poll may still come that was sent before
 local FIGHT, FIGHT_WINDOW = 3, 10000 -- streams that take a session from each other so often are two tabs
 
+although_memory_is_short()
 local id, node, link, connect_id, retry = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
 local key = session_key(id)
 local old = {}
@@ -75,9 +76,15 @@ local function remember()
   if is_newest() then
     count = count - 1
   else
-    for other = 0, REMEMBERED_IDS - 1 do
-      if recent(other) == connect_id then fields[slot(other)] = '' end
+    -- An older one that is accepted again moves to the end; the others close up.
+    local others = {}
+    for other = count - REMEMBERED_IDS, count - 1 do
+      local known = recent(other)
+      if known and known ~= connect_id then others[#others + 1] = fields[slot(other)] end
     end
+    if #others == REMEMBERED_IDS then table.remove(others, 1) end
+    for index = 1, REMEMBERED_IDS do fields[slot(index - 1)] = others[index] or '' end
+    count = #others
   end
   fields[slot(count)] = text(at) .. ' ' .. connect_id
   fields.recent_count = text(count + 1)

@@ -2,6 +2,7 @@
 -- ARGV   from 3 on, for each: session, epoch, version, position, kind: confirmed | flushed, detach: 1 | ''
 -- gives  for each: committed | outdated | stale | unknown
 -- cost   constant for each
+although_memory_is_short()
 local top, outcomes = clock(), {}
 
 local function commit(id, epoch, version, upto, kind)

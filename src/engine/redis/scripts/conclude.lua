@@ -3,6 +3,7 @@
 -- ARGV   3 session, 4 epoch, 5 connect id or '', 6 vain: 1 | '' (it repeats a reply of which nothing is left)
 -- gives  empty | hangup | unknown
 -- cost   constant
+although_memory_is_short()
 local id, connect_id = ARGV[3], ARGV[5]
 local found = session(id, { 'epoch', 'pending_id', 'pending_upto', 'attached_by' })
 if not found then return 'unknown' end

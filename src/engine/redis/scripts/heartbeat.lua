@@ -4,9 +4,10 @@
 -- gives  alive | unknown
 -- cost   as touch
 local id = ARGV[3]
-local found = session(id, { 'life', 'touched', 'stream', 'node', 'heartbeat_after', 'flushed', 'flushed_before', 'cursor',
+although_memory_is_short()
+local found = session(id, { 'count', 'life', 'touched', 'stream', 'node', 'heartbeat_after', 'flushed', 'flushed_before', 'cursor',
   'pending_upto' })
-if not found then return 'unknown' end
+if not found or not intact(id, found.count) then return 'unknown' end
 local at, life = now(), tonumber(found.life)
 heard_of(id, at, life, tonumber(found.touched))
 local due = tonumber(found.heartbeat_after)

@@ -10,9 +10,23 @@ if not found then return { 'unknown' } end
 if found.epoch ~= ARGV[4] then return { 'stale' } end
 if found.version ~= ARGV[5] then return { 'outdated' } end
 
-local entries, known = {}, {}
+local entries, known, held = {}, {}, 0
 -- What lies past it was left in some log.
 local cut = math.huge
+
+-- Keeps no more than can be given, however many logs there are; later logs are read up to what was kept.
+local function prune()
+  table.sort(entries, function(one, other) return one[1] < other[1] end)
+  local count, bytes = 0, 0
+  for index, entry in ipairs(entries) do
+    bytes = bytes + #entry[3]
+    if index > max_messages or (index > 1 and bytes > max_bytes) then break end
+    count, held = index, bytes
+  end
+  if count == #entries then return end
+  cut = math.min(cut, entries[count][1])
+  for index = #entries, count + 1, -1 do entries[index] = nil end
+end
 
 -- Takes what one log holds past `from`; false when it no longer reaches back so far.
 local function take(pattern, from)
@@ -20,8 +34,9 @@ local function take(pattern, from)
   if not head then return false end
   if head <= tonumber(from) then return true end
   local log, last, messages, bytes, step = root .. 'log:' .. pattern, from, 0, 0, 4
+  local top = cut < math.huge and text(cut) .. '-0' or '+'
   repeat
-    local chunk = redis.call('XRANGE', log, '(' .. last .. '-0', '+', 'COUNT', step)
+    local chunk = redis.call('XRANGE', log, '(' .. last .. '-0', top, 'COUNT', step)
     for _, entry in ipairs(chunk) do
       local position, message = string.match(entry[1], '^%d+'), entry[2][4]
       if messages == 0 and tonumber(entry[2][2]) > tonumber(from) then return false end
@@ -29,9 +44,11 @@ local function take(pattern, from)
       if not known[position] then
         known[position] = true
         entries[#entries + 1] = { tonumber(position), position, message }
+        held = held + #message
       end
     end
-    if #chunk < step then return messages > 0 end
+    -- Of a log that is read in part, a later read tells whether it reaches back.
+    if #chunk < step then return messages > 0 or top ~= '+' end
     -- As many as may still fit, by the size of those before.
     step = math.max(1, math.min(128, math.ceil((max_bytes - bytes) / (bytes / messages))))
   until messages > max_messages or bytes > max_bytes
@@ -41,16 +58,13 @@ end
 
 for index = 8, #ARGV, 2 do
   if not take(ARGV[index], ARGV[index + 1]) then return { 'gap', finish(id, 'gap') or {} } end
+  if #entries > 2 * max_messages or held > 2 * max_bytes then prune() end
 end
 
-table.sort(entries, function(one, other) return one[1] < other[1] end)
-local flat, bytes, upto, truncated = {}, 0, nil, cut < math.huge
-for index, entry in ipairs(entries) do
-  bytes = bytes + #entry[3]
-  if index > max_messages or (index > 1 and bytes > max_bytes) or entry[1] > cut then
-    truncated = true
-    break
-  end
+prune()
+local flat, upto, truncated = {}, nil, cut < math.huge
+for _, entry in ipairs(entries) do
+  if entry[1] > cut then break end
   flat[#flat + 1], flat[#flat + 2], upto = entry[2], entry[3], entry[2]
 end
 return { 'snapshot', truncated and upto or text(clock()), truncated and '1' or '', flat }

@@ -2,6 +2,7 @@
 -- ARGV   3 session, 4 epoch, 5 version, 6 connect id or '', 7 last position that the reply carries
 -- gives  recorded | outdated | stale | stale_same_id | unknown
 -- cost   constant
+although_memory_is_short()
 local id, connect_id = ARGV[3], ARGV[6]
 local found = session(id, { 'epoch', 'version', 'pending_id', 'pending_upto', 'pending_writes', 'attached_by' })
 if not found then return 'unknown' end

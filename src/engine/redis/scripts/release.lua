@@ -2,6 +2,7 @@
 -- ARGV   3 session, 4 epoch, 5 connect id or ''
 -- gives  nothing
 -- cost   constant
+although_memory_is_short()
 local found = session(ARGV[3], { 'epoch', 'pending_id' })
 if found and found.epoch == ARGV[4] and found.pending_id == ARGV[5] then
   redis.call('HSET', session_key(ARGV[3]), 'pending_upto', '')

@@ -2,6 +2,12 @@
 -- A session is a hash `session:<id>`; an empty field is an absent one. Its subscriptions are a hash
 -- `subscriptions:<id>` of pattern and position.
 
+-- At its limit of memory Redis refuses what may need more, unless a script has written before. What keeps sessions alive
+-- and ends them must go on: it is what frees memory.
+local function although_memory_is_short()
+  redis.call('EXPIRE', root .. 'meta', ttl)
+end
+
 local function session_key(id) return root .. 'session:' .. id end
 local function subscriptions_key(id) return root .. 'subscriptions:' .. id end
 
@@ -63,6 +69,22 @@ local function heard_of(id, at, life, touched)
       redis.call('EXPIRE', root .. kind .. pattern, ttl)
     end
   end
+end
+
+-- Whether Redis still has all that a session needs: its subscriptions, and the head of each log. A session that lost some
+-- would wait in silence, so it is ended, and told.
+local function intact(id, count)
+  local heads = {}
+  for index, pattern in ipairs(redis.call('HKEYS', subscriptions_key(id))) do
+    heads[index] = root .. 'head:' .. pattern
+  end
+  local found = 0
+  for begin = 1, #heads, 1000 do
+    found = found + redis.call('EXISTS', unpack(heads, begin, math.min(begin + 999, #heads)))
+  end
+  if found == tonumber(count) then return true end
+  finish(id, 'gap')
+  return false
 end
 
 -- Pattern and start of each subscription, flat; nil when Redis lost some of them: then the session was ended.

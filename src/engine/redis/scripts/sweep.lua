@@ -3,6 +3,7 @@
 --        sessions are spared, 8 age in ms beyond which entries go
 -- gives  {more: 1 | '' (there are more overdue sessions), {session, pattern, ...}, ...}
 -- cost   a step for each subscription of the sessions that end, and some twenty for each log
+although_memory_is_short()
 local SAMPLE = 20 -- subscribers of a log that are looked at
 local STEPS = 500 -- sessions and subscriptions that are ended, about: a script holds up everybody else
 local at, meta = now(), root .. 'meta'

@@ -2,6 +2,7 @@
 -- ARGV   3 session, 4 pattern
 -- gives  removed | absent | unknown
 -- cost   constant
+although_memory_is_short()
 local id, pattern = ARGV[3], ARGV[4]
 local found = session(id, { 'node', 'version', 'count' })
 if not found then return 'unknown' end

@@ -7,6 +7,7 @@ mod sockets;
 mod streams;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::support::bayeux::{Poster, publish};
+use crate::support::http::sample;
 use crate::support::node::{Process, TestNode, node};
 use crate::support::nodes::Nodes;
 use crate::support::redis::Redis;
@@ -34,6 +36,8 @@ pub enum Place {
 /// The nodes of a probe. Polls are held so shortly that a probe which lost something ends soon and can say what.
 struct ProbeNodes {
     nodes: Nodes,
+    /// Where they show their metrics.
+    internal: Vec<SocketAddr>,
     /// Held for their drop, which stops them.
     _here: Option<TestNode>,
     _processes: Vec<Process>,
@@ -48,7 +52,8 @@ impl Place {
     async fn start_holding(self, timeout: Duration) -> ProbeNodes {
         if self == Self::OneNode {
             let node = node(|config| config.timeout = timeout).await;
-            return ProbeNodes { nodes: node.addr().into(), _here: Some(node), _processes: vec![], _redis: None };
+            let (nodes, internal) = (node.addr().into(), vec![node.internal_addr()]);
+            return ProbeNodes { nodes, internal, _here: Some(node), _processes: vec![], _redis: None };
         }
         let redis = Redis::start().await;
         let (url, timeout) = (redis.url(), format!("{}s", timeout.as_secs()));
@@ -57,13 +62,23 @@ impl Place {
         let (one, two, three) = tokio::join!(start(), start(), start());
         let processes = vec![one, two, three];
         let nodes = processes.iter().map(Process::addr).collect();
-        ProbeNodes { nodes, _here: None, _processes: processes, _redis: Some(redis) }
+        let internal = processes.iter().map(Process::internal_addr).collect();
+        ProbeNodes { nodes, internal, _here: None, _processes: processes, _redis: Some(redis) }
     }
 }
 
 impl ProbeNodes {
     fn addr(&self) -> Nodes {
         self.nodes.clone()
+    }
+
+    /// How many connections of clients the nodes know of.
+    async fn connections(&self) -> f64 {
+        let mut sum = 0.0;
+        for internal in &self.internal {
+            sum += sample(*internal, "weft_connections").await;
+        }
+        sum
     }
 }
 

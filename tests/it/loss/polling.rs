@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{CHANNEL, Place, Tally, publish_numbers};
 use crate::support::bayeux::{Client, Poll, Poster, publish};
 use crate::support::http::Cut;
-use crate::support::{nothing_within, soon};
+use crate::support::{SOON, eventually, nothing_within, soon};
 
 /// Long enough for a poll to reach the node and be held.
 const REACHED: Duration = Duration::from_millis(20);
@@ -95,9 +95,16 @@ async fn polls_dropped(place: Place, cut: Cut, retry: Retry) {
     let mut publisher = Poster::new(node.addr());
     for number in 0..100 {
         let id = client.next_message_id();
+        let before = node.connections().await;
         let mut connection = client.begin_poll(&id).await.take();
         nothing_within(REACHED, "the poll is held", connection.answer_begins()).await;
         connection.cut(cut);
+        if retry == Retry::NewId {
+            // A client that comes with a new id says that it has what was written: only a node that knows of the cut keeps
+            // the message for it.
+            eventually(SOON, "the node notices the cut", async || (node.connections().await <= before).then_some(()))
+                .await;
+        }
         publish(&mut publisher, CHANNEL, json!(number)).await;
         let poll = match retry {
             Retry::SameId => client.connect(&id, None).await.accepted(),

@@ -78,6 +78,7 @@ pub struct Process {
     /// Held for its drop, which kills.
     _child: Child,
     addr: SocketAddr,
+    internal: SocketAddr,
     /// Holds the ready file.
     _directory: tempfile::TempDir,
 }
@@ -95,25 +96,31 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .expect("weft starts");
-        let addr = eventually(Duration::from_secs(20), "weft writes its ready file", || {
+        let (addr, internal) = eventually(Duration::from_secs(20), "weft writes its ready file", || {
             if let Some(status) = child.try_wait().expect("weft can be waited for") {
                 panic!("weft ended before it served: {status}");
             }
-            std::future::ready(public_address(&ready_file))
+            std::future::ready(addresses(&ready_file))
         })
         .await;
-        Self { _child: child, addr, _directory: directory }
+        Self { _child: child, addr, internal, _directory: directory }
     }
 
     /// Where clients connect.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
+
+    /// Where health and metrics are.
+    pub fn internal_addr(&self) -> SocketAddr {
+        self.internal
+    }
 }
 
-/// The public address from a ready file; `None` while there is no complete one.
-fn public_address(ready_file: &std::path::Path) -> Option<SocketAddr> {
+/// The addresses from a ready file; `None` while there is no complete one.
+fn addresses(ready_file: &std::path::Path) -> Option<(SocketAddr, SocketAddr)> {
     let text = std::fs::read_to_string(ready_file).ok()?;
     let ready: serde_json::Value = serde_json::from_str(&text).ok()?;
-    Some(ready["listen"].as_str()?.parse().expect("`listen` of the ready file is an address"))
+    let address = |key: &str| Some(ready[key].as_str()?.parse().expect("an address"));
+    Some((address("listen")?, address("internal")?))
 }

@@ -2,6 +2,7 @@
 
 mod canary;
 mod config;
+mod redis_config;
 mod written;
 
 use std::io;
@@ -25,7 +26,8 @@ use crate::server::{Extension, LocalClient, LocalError, Server, ServerEvent};
 use crate::session::{COMMIT_EVERY, Sessions};
 use crate::transport::{NodeFacts, Readiness, Web, internal_routes, routes};
 
-pub use config::{Config, ConfigError, EngineKind, Limits, LogFormat, LogSettings, Overrides, RedisConfig};
+pub use config::{Config, ConfigError, EngineKind, Limits, LogFormat, LogSettings, Overrides};
+pub use redis_config::RedisConfig;
 
 /// Deadline of every engine call.
 const ENGINE_DEADLINE: Duration = Duration::from_secs(5);

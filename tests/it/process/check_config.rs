@@ -103,3 +103,20 @@ async fn what_is_printed_reads_back_the_same() {
         assert_eq!(toml::to_string(&config).expect("it can be written"), first, "{arguments:?}");
     }
 }
+
+#[tokio::test]
+async fn a_redis_url_chooses_the_engine_and_keeps_its_password() {
+    let mut by_variable = weft(&["check-config"]);
+    by_variable.env("WEFT_REDIS__URL", "redis://me:secret@h:1/2");
+    let by_flag = weft(&["check-config", "--redis-url", "redis://me:secret@h:1/2"]);
+    for command in [by_variable, by_flag] {
+        let text = printed(command).await;
+        let shown = table(&text);
+        assert_eq!(shown["engine"].as_str(), Some("redis"));
+        assert_eq!(shown["redis"]["url"].as_str(), Some("redis://me:***@h:1/2"));
+        assert!(!text.contains("secret"), "{text}");
+    }
+    let named = weft(&["check-config", "--redis-url", "redis://h", "--engine", "memory"]);
+    assert_eq!(table(&printed(named).await)["engine"].as_str(), Some("memory"), "who names an engine gets it");
+    assert_eq!(table(&printed(weft(&["check-config"])).await)["engine"].as_str(), Some("memory"));
+}

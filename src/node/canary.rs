@@ -20,12 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) async fn run(server: Server, node: NodeId, readiness: Arc<watch::Sender<Readiness>>) {
     // Below `/meta` nobody else can publish, and no pattern of a client reaches.
     let channel = format!("/meta/weft/canary/{node}");
+    let mut told = String::new();
     loop {
         match fly(&server, &channel, &readiness).await {
             Ok(never) => match never {},
             Err(reason) => {
-                tracing::warn!(%reason, "not ready");
-                readiness.send_replace(Readiness::NotReady(reason));
+                // Once for each reason, not each second.
+                let news = readiness.send_replace(Readiness::NotReady(reason.clone())) == Readiness::Ready;
+                if news || told != reason {
+                    tracing::warn!(%reason, "not ready");
+                    told.clone_from(&reason);
+                }
             }
         }
         tokio::time::sleep(EVERY).await;
@@ -60,13 +65,16 @@ async fn fly(
             }
         }
         tracing::trace!(elapsed = ?start.elapsed(), "canary");
-        readiness.send_if_modified(|state| {
+        let ready = readiness.send_if_modified(|state| {
             let changed = *state != Readiness::Ready && !server.sessions().stopping().is_cancelled();
             if changed {
                 *state = Readiness::Ready;
             }
             changed
         });
+        if ready {
+            tracing::info!("ready");
+        }
     }
     Err("the canary is worn out".to_owned())
 }

@@ -44,8 +44,9 @@ impl Web {
             Ok(AttachOutcome::Closed | AttachOutcome::Late) => return reply::response(StatusCode::NO_CONTENT, "", ""),
             Ok(AttachOutcome::Unknown) => return reply::plain(StatusCode::NOT_FOUND, "Unknown client"),
             Err(error) => {
-                tracing::warn!(%error, "cannot open an event stream");
-                return reply::plain(StatusCode::SERVICE_UNAVAILABLE, "Storage unavailable, try again");
+                tracing::debug!(%error, "cannot open an event stream");
+                // A stream that ends, and not a status 503: after an error a browser never comes back.
+                return reply::response(StatusCode::OK, "text/event-stream", "retry: 5000\r\n\r\n");
             }
         };
         // One chunk under way: what the connection does not take stays in the outbox.

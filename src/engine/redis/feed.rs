@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::lane::pause;
 use super::reply;
-use super::shared::{Shared, warn_of_eviction};
+use super::settings::redacted;
+use super::shared::{Shared, hint, warn_of_eviction};
 use crate::bayeux::Pattern;
 use crate::engine::{EngineError, FeedEvent};
 
@@ -133,7 +134,7 @@ impl FeedLoop {
             match self.connect().await {
                 Ok((connection, line)) => {
                     if failed > 0 {
-                        tracing::info!("the feed is back");
+                        tracing::info!("Redis is back");
                     }
                     let since = Instant::now();
                     // An error means that nobody reads the feed any more.
@@ -156,7 +157,8 @@ impl FeedLoop {
                 }
                 Err(error) => {
                     if failed == 0 {
-                        tracing::warn!(%error, "no feed from Redis; trying again");
+                        let (redis, hint) = (redacted(&self.shared.settings.url), hint(&error));
+                        tracing::warn!(%redis, %error, hint, "Redis cannot be used; trying again");
                     }
                     let pause = tokio::time::sleep(pause(failed));
                     failed += 1;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, PushInfo, PushKind, RedisError, Value};
@@ -167,8 +167,10 @@ impl Lane {
     }
 
     async fn connect(&self) -> Result<(Connection, u64), EngineError> {
-        let mut connection =
-            self.pool.get().await.map_err(|error| EngineError::Unavailable(format!("cannot connect: {error}")))?;
+        let mut connection = self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => EngineError::Unavailable(format!("cannot connect: {error}")),
+            error => EngineError::Unavailable(format!("cannot connect: {error}")),
+        })?;
         match self.shared.meet(&mut connection).await {
             Ok(generation) => Ok((connection, generation)),
             Err(error) => {

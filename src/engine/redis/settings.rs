@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
-use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
 /// Settings of the Redis engine. Every node of a cluster must have the same ages and prefix.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct RedisSettings {
 pub enum RedisSettingsError {
     /// The URL says nothing that Redis could be reached by.
     #[error(
-        "`{0}` is no address of a Redis: use redis://[user:password@]host[:port][/database], rediss://… or redis+unix:///path"
+        "`{0}` is no address of a Redis: use redis://[user:password@]host[:port][/database], rediss://… or redis+unix:///path[?db=N] (special characters in a password as %XX)"
     )]
     Url(String),
     /// The certificates cannot be read.
@@ -88,7 +88,8 @@ pub fn redacted(url: &str) -> String {
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
     let rest = match rest.rsplit_once('@') {
         Some((login, host)) => {
-            let user = login.split_once(':').map_or(login, |(user, _)| user);
+            // Without a colon it may be a password that somebody took for one.
+            let user = login.split_once(':').map_or("***", |(user, _)| user);
             format!("{user}:***@{host}")
         }
         None => rest.to_owned(),
@@ -106,6 +107,12 @@ impl RedisSettings {
     pub(super) fn connection(&self) -> Result<ConnectionInfo, RedisSettingsError> {
         let wrong = |_: RedisError| RedisSettingsError::Url(redacted(&self.url));
         let info = self.url.as_str().into_connection_info().map_err(wrong)?;
+        // The library would ignore them in silence.
+        let tail = self.url.split_once(['?', '#']).map(|(_, tail)| tail);
+        let of_socket = matches!(info.addr(), ConnectionAddr::Unix(_));
+        if tail.is_some_and(|tail| !of_socket || tail.contains('#')) {
+            return Err(RedisSettingsError::Url(redacted(&self.url)));
+        }
         let tcp = TcpSettings::default().set_nodelay(true);
         let redis = info
             .redis_settings()
@@ -158,7 +165,7 @@ mod tests {
         {
             assert!(with_url(good).check().is_ok(), "{good}");
         }
-        for bad in ["", "h:6379", "http://h", "redis://h:x"] {
+        for bad in ["", "h:6379", "http://h", "redis://h:x", "redis://h/0?db=3", "rediss://h#insecure"] {
             assert!(with_url(bad).check().is_err(), "{bad}");
         }
         #[cfg(feature = "tls")]
@@ -168,6 +175,7 @@ mod tests {
     #[test]
     fn passwords_are_not_shown() {
         assert_eq!(redacted("redis://me:secret@h:1/2"), "redis://me:***@h:1/2");
+        assert_eq!(redacted("redis://secret@h"), "redis://***:***@h");
         assert_eq!(redacted("redis://:se@cret@h"), "redis://:***@h");
         assert_eq!(redacted("unix:///r?db=1&pass=secret"), "unix:///r?db=1&pass=***");
         assert_eq!(redacted("redis://h:1"), "redis://h:1");

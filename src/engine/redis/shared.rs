@@ -103,7 +103,7 @@ impl Shared {
         }
         let mut met = self.met.lock();
         if met.as_ref().is_none_or(|(known, _)| *known != run) && met.replace((run, elsewhere)).is_some() {
-            tracing::warn!("another Redis answers at this address");
+            tracing::warn!("Redis was started again, or another one answers at its address");
             self.generation.send_modify(|generation| *generation += 1);
         }
         Ok(self.generation())
@@ -132,6 +132,25 @@ pub(super) async fn warn_of_eviction(connection: &mut MultiplexedConnection) {
     let (limit, policy) = (field(&info, "maxmemory"), field(&info, "maxmemory_policy"));
     if limit != "0" && !matches!(policy, "" | "noeviction") {
         tracing::warn!(policy, "Redis may evict messages and sessions: set its maxmemory-policy to noeviction");
+    }
+}
+
+/// What somebody may do about a failed connection.
+pub(super) fn hint(error: &RedisError) -> &'static str {
+    let text = error.to_string();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if error.is_connection_refusal() || says(&["refused", "No such file"]) {
+        "nothing listens there: is Redis started, and `redis.url` right?"
+    } else if says(&["NOAUTH", "WRONGPASS", "NOPERM"]) || error.kind() == ErrorKind::AuthenticationFailed {
+        "user, password or rights are wrong: see `redis.url` (special characters are written as %XX)"
+    } else if says(&["DB index", "switch database"]) {
+        "Redis has no database of this number: see `redis.url`"
+    } else if says(&["READONLY", "MASTERDOWN"]) {
+        "this is a replica: `redis.url` must lead to the master"
+    } else if says(&["lookup", "resolve", "Name or service"]) {
+        "the host name is unknown: see `redis.url`"
+    } else {
+        "is this a Redis, and should it be `redis://` or `rediss://` (TLS)?"
     }
 }
 

@@ -19,7 +19,20 @@ async fn works(redis: &Redis, url: String, adjust: impl FnOnce(&mut weft::engine
 #[tokio::test]
 async fn user_password_and_database() {
     let redis = Redis::start().await;
-    redis.ask::<()>(&["ACL", "SETUSER", "weft", "on", ">secret", "~{weft:*", "&{weft:*", "+@all"]).await;
+    redis
+        .ask::<()>(&[
+            "ACL",
+            "SETUSER",
+            "weft",
+            "on",
+            ">secret",
+            "~{weft:*",
+            "&{weft:*",
+            "+@all",
+            "-@dangerous",
+            "+info",
+        ])
+        .await;
     works(&redis, format!("{}?db=2&user=weft&pass=secret", redis.url()), |_| {}).await;
     assert!(redis.ask::<String>(&["INFO", "keyspace"]).await.contains("db2:"));
 }

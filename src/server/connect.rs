@@ -116,7 +116,7 @@ impl Server {
         let mut patience = self.patience(deadline);
         loop {
             match self.try_poll(connect, alone, deadline).await {
-                Err(error) if patience.engine_returns().await => self.engine_failed("connect", &error),
+                Err(error) if patience.engine_returns(&error).await => self.engine_failed("connect", &error),
                 outcome => return outcome,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
 use super::{RequestInfo, Server, ServerEvent};
@@ -30,7 +31,8 @@ impl Server {
         let session = SessionId::random();
         // A session lives for two time-outs after it was last heard of (wire contract, 1.10).
         let lifetime: Duration = self.settings().timeout * 2;
-        match self.sessions().store().create(&session, lifetime, self.settings().max_sessions).await {
+        let (store, max) = (self.sessions().store(), self.settings().max_sessions);
+        match self.insist(|| store.create(&session, lifetime, max).boxed()).await {
             Ok(Create::Created) => {}
             Ok(Create::TooMany) => {
                 self.metrics().limit(Limit::Sessions);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::Server;
@@ -11,6 +12,9 @@ use crate::session::AttachOutcome;
 /// The first pause after an engine call failed, and the longest.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// How long somebody waits who would otherwise be told at once.
+const A_LITTLE: Duration = Duration::from_secs(5);
 
 /// How long somebody still waits.
 pub(crate) struct Patience<'a> {
@@ -23,6 +27,24 @@ impl Server {
     /// Patience until `deadline`.
     pub(super) fn patience(&self, deadline: Instant) -> Patience<'_> {
         Patience { server: self, deadline, pause: PAUSE }
+    }
+
+    /// Makes a call that may be made twice; waits a little for the engine if it is away. What clients do not try again by
+    /// themselves must not fail because one node has found Redis a moment later than another.
+    ///
+    /// # Errors
+    /// Those of the engine, when it is not back in time.
+    pub(super) async fn insist<'a, T>(
+        &self,
+        call: impl Fn() -> BoxFuture<'a, Result<T, EngineError>> + Send,
+    ) -> Result<T, EngineError> {
+        let mut patience = self.patience(Instant::now() + A_LITTLE);
+        loop {
+            match call().await {
+                Err(error) if patience.engine_returns(&error).await => self.engine_failed("call", &error),
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Attaches a session; waits for the engine until `deadline` if it is away.
@@ -38,7 +60,7 @@ impl Server {
         let mut patience = self.patience(deadline);
         loop {
             match self.sessions().attach(session, link).await {
-                Err(error) if patience.engine_returns().await => self.engine_failed("attach", &error),
+                Err(error) if patience.engine_returns(&error).await => self.engine_failed("attach", &error),
                 outcome => return outcome,
             }
         }
@@ -46,8 +68,11 @@ impl Server {
 }
 
 impl Patience<'_> {
-    /// Waits for the engine; false when it is not back before the deadline, or the node stops.
-    pub(super) async fn engine_returns(&mut self) -> bool {
+    /// Waits for the engine; false when it is not away, is not back before the deadline, or the node stops.
+    pub(super) async fn engine_returns(&mut self, error: &EngineError) -> bool {
+        if matches!(error, EngineError::Full(_) | EngineError::OutOfMemory) {
+            return false;
+        }
         // It may be there and fail all the same: longer and longer, and never all at once.
         let pause = Instant::now() + self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
 use super::{RequestInfo, Server, ServerEvent, session_of};
@@ -100,9 +101,9 @@ impl Server {
         change: Change,
     ) -> Result<(), BayeuxError> {
         let unknown = || Err(request.dialect.unknown_client(session.as_str()));
-        let max = self.settings().max_subscriptions;
+        let (store, max) = (self.sessions().store(), self.settings().max_subscriptions);
         match change {
-            Change::Subscribe => match self.sessions().store().subscribe(session, pattern, max).await {
+            Change::Subscribe => match self.insist(|| store.subscribe(session, pattern, max).boxed()).await {
                 Ok(Subscribe::Added) => {
                     if !request.internal {
                         let event = || ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() };
@@ -119,7 +120,7 @@ impl Server {
                 Ok(Subscribe::Unknown) => unknown(),
                 Err(error) => Err(self.engine_error("subscribe", &error)),
             },
-            Change::Unsubscribe => match self.sessions().store().unsubscribe(session, pattern).await {
+            Change::Unsubscribe => match self.insist(|| store.unsubscribe(session, pattern).boxed()).await {
                 Ok(Unsubscribe::Removed) => {
                     let event = || ServerEvent::Unsubscribe { session: session.clone(), channel: pattern.clone() };
                     self.0.events.emit(event);

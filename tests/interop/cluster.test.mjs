@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { post } from './lib/bayeux.mjs';
 import { NO_CLUSTER, startCluster } from './lib/cluster.mjs';
 import { openCometdClient, reply } from './lib/cometd-client.mjs';
-import { openFayeClient, triesAgain } from './lib/faye-client.mjs';
+import { openFayeClient } from './lib/faye-client.mjs';
 import { openRing } from './lib/ring.mjs';
 import { numbers } from './lib/sequence.mjs';
 import { until, within } from './lib/wait.mjs';
@@ -69,28 +69,21 @@ describe('a cluster', { skip: NO_CLUSTER }, () => {
     await until('the message before', () => listeners.every((l) => l.heard.includes('before')), { seen: heard });
     const { nodes } = await cluster.state();
 
-    // At first a node answers. Then the balancer knows that none is ready, and answers 503 itself.
+    // At first the balancer takes the nodes for ready. Then it knows that none is, and asks them all the same.
     await cluster.command('stop-redis', '--signal', 'KILL');
     const publishes = listeners.map((listener) => publish(listener, channel, `at once, by ${listener.name}`));
-    await until('the balancer to have no node', async () => (await fetch(`${cluster.origin}/healthz`)).status === 503);
+    const ready = async () => {
+      const answer = await fetch(`${cluster.origin}/readyz`);
+      return `${answer.status} ${answer.headers.get('served-by')}`;
+    };
+    await until('no node to be ready', async () => /^503 waiting\//.test(await ready()));
     publishes.push(...listeners.map((listener) => publish(listener, channel, `later, by ${listener.name}`)));
-
-    // Faye's client takes an answer that is not Bayeux for a lost one. It tries again, and the promise waits.
-    const repeated = ({ outcome, listener, data }) =>
-      outcome === undefined && listener.triesAgain((message) => message.data === data);
-    await until('an end of each publish', () => publishes.every((p) => p.outcome !== undefined || repeated(p)), {
+    await until('an end of each publish', () => publishes.every((p) => p.outcome !== undefined), {
       ms: OUTAGE_ANSWER_MS,
       seen: () => publishes.map(({ data, outcome }) => [data, outcome]),
     });
-    const waiting = publishes.filter(repeated);
-    const plain = ({ data, outcome }) => [data, outcome];
-    assert.deepEqual(publishes.filter((p) => !waiting.includes(p) && !/^503\b/.test(p.outcome)).map(plain), []);
+    assert.deepEqual(publishes.filter((p) => !/^503\b/.test(p.outcome)).map((p) => [p.data, p.outcome]), []);
     assert.deepEqual(publishes.filter((p) => p.ms > OUTAGE_ANSWER_MS).map((p) => [p.data, p.ms]), []);
-    assert.deepEqual(waiting.filter(({ listener }) => !listener.insists).map(plain), [], 'publishes without an answer');
-
-    // Nor are they spared the end of a connect: sockets are answered, polls fail.
-    const lostPoll = (listener) => listener.triesAgain(({ channel }) => channel === '/meta/connect');
-    await until('every poll to fail', () => listeners.filter(({ insists }) => insists).every(lostPoll));
 
     await cluster.command('start-redis');
     const back = Date.now();
@@ -109,14 +102,8 @@ describe('a cluster', { skip: NO_CLUSTER }, () => {
     );
     t.diagnostic(`new messages came after ${[...reached].map(([name, ms]) => `${ms} ms (${name})`).join(', ')}`);
 
-    await until('the publishes that waited', () => waiting.every((p) => p.outcome !== undefined), {
-      ms: RECOVERY_MS,
-      seen: () => waiting.map(plain),
-    });
-    assert.deepEqual(waiting.filter((p) => p.outcome !== ACKNOWLEDGED).map(plain), []);
-
     const after = await Promise.all(listeners.map((l) => publish(l, channel, `after, by ${l.name}`).settled));
-    assert.deepEqual(after.filter((p) => p.outcome !== ACKNOWLEDGED).map(plain), []);
+    assert.deepEqual(after.filter((p) => p.outcome !== ACKNOWLEDGED).map((p) => [p.data, p.outcome]), []);
     await until('everything', () => listeners.every((l) => after.every(({ data }) => l.heard.includes(data))), {
       seen: heard,
     });
@@ -148,9 +135,6 @@ async function listenWithFaye(t, cluster, transport, channel, number) {
     name: `Faye's client ${number} by ${transport}`,
     heard,
     publish: (...message) => client.publish(...message),
-    triesAgain: (isSuch) => triesAgain(client, isSuch),
-    // A WebSocket stays open, and what comes over it is Bayeux.
-    insists: transport === 'long-polling',
   };
 }
 
@@ -171,7 +155,5 @@ async function listenWithCometd(t, cluster, transport, channel, number) {
       const { successful, error, failure } = await reply((done) => cometd.publish(...message, done));
       if (!successful) throw new Error(error ?? `${failure.httpCode} ${failure.reason}`);
     },
-    triesAgain: () => false,
-    insists: false,
   };
 }

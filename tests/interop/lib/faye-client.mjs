@@ -121,14 +121,6 @@ export function batchesOf(client) {
   return batches;
 }
 
-/**
- * Whether the client has had no answer that it understands to such a message, and waits until it tries again: after 5 s,
- * for ever. Not part of its API either.
- */
-export function triesAgain(client, isSuch) {
-  return [...client._dispatcher._envelopes.values()].some(({ message, request }) => isSuch(message) && !request);
-}
-
 /** Disconnects if possible, and then makes sure that the client has no reason left to keep Node alive. */
 async function retire(client) {
   const { _dispatcher: dispatcher } = client;

@@ -27,6 +27,7 @@ async fn user_password_and_database() {
             "on",
             ">secret",
             "~{weft:*",
+            "resetchannels",
             "&{weft:*",
             "+@all",
             "-@dangerous",

@@ -127,7 +127,10 @@ async fn a_log_does_not_grow_with_its_subscribers() {
         let head: i64 = redis.ask(&["MEMORY", "USAGE", "{weft:0}:head:/a"]).await;
         sizes.push((log, head));
     }
-    assert_eq!(sizes[0], sizes[1], "bytes of log and head with 1 and 300 subscribers");
+    // The encoding of positions differs by some bytes from run to run; a byte for each subscriber would be more.
+    let ((one_log, one_head), (many_log, many_head)) = (sizes[0], sizes[1]);
+    assert!((one_log - many_log).abs() < 299, "bytes of the log with 1 and 300 subscribers: {one_log}, {many_log}");
+    assert_eq!(one_head, many_head, "bytes of the head with 1 and 300 subscribers");
 }
 
 /// The same number of commands whoever subscribes.

@@ -33,7 +33,9 @@ impl Redis {
     }
 
     fn spawn(socket: &std::path::Path, arguments: &[&str]) -> Child {
-        Command::new("redis-server")
+        // Another one to test with: an older Redis, Valkey.
+        let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        Command::new(program)
             .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
             .arg(socket)
             .args(arguments)
@@ -58,7 +60,7 @@ impl Redis {
     /// Waits until it answers.
     pub async fn answers(&self) {
         let client = self.client();
-        eventually(Duration::from_secs(10), "Redis answers", || async {
+        eventually(Duration::from_secs(30), "Redis answers", || async {
             let mut connection = client.get_multiplexed_async_connection().await.ok()?;
             redis::cmd("PING").exec_async(&mut connection).await.ok()
         })

@@ -32,7 +32,7 @@ impl Server {
         // A session lives for two time-outs after it was last heard of (wire contract, 1.10).
         let lifetime: Duration = self.settings().timeout * 2;
         let (store, max) = (self.sessions().store(), self.settings().max_sessions);
-        match self.insist(|| store.create(&session, lifetime, max).boxed()).await {
+        match self.insist("create", || store.create(&session, lifetime, max).boxed()).await {
             Ok(Create::Created) => {}
             Ok(Create::TooMany) => {
                 self.metrics().limit(Limit::Sessions);

@@ -36,12 +36,13 @@ impl Server {
     /// Those of the engine, when it is not back in time.
     pub(super) async fn insist<'a, T>(
         &self,
+        operation: &'static str,
         call: impl Fn() -> BoxFuture<'a, Result<T, EngineError>> + Send,
     ) -> Result<T, EngineError> {
         let mut patience = self.patience(Instant::now() + A_LITTLE);
         loop {
             match call().await {
-                Err(error) if patience.engine_returns(&error).await => self.engine_failed("call", &error),
+                Err(error) if patience.engine_returns(&error).await => self.engine_failed(operation, &error),
                 outcome => return outcome,
             }
         }

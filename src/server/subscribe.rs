@@ -103,33 +103,38 @@ impl Server {
         let unknown = || Err(request.dialect.unknown_client(session.as_str()));
         let (store, max) = (self.sessions().store(), self.settings().max_subscriptions);
         match change {
-            Change::Subscribe => match self.insist(|| store.subscribe(session, pattern, max).boxed()).await {
-                Ok(Subscribe::Added) => {
-                    if !request.internal {
-                        let event = || ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() };
-                        self.0.events.emit(event);
+            Change::Subscribe => {
+                match self.insist("subscribe", || store.subscribe(session, pattern, max).boxed()).await {
+                    Ok(Subscribe::Added) => {
+                        if !request.internal {
+                            let event =
+                                || ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() };
+                            self.0.events.emit(event);
+                        }
+                        Ok(())
                     }
-                    Ok(())
+                    Ok(Subscribe::Kept) => Ok(()),
+                    Ok(Subscribe::TooMany) => {
+                        self.metrics().limit(Limit::Subscriptions);
+                        let text = format!("Too many subscriptions: the limit is {max}");
+                        Err(BayeuxError::limit(403, pattern.as_str(), text))
+                    }
+                    Ok(Subscribe::Unknown) => unknown(),
+                    Err(error) => Err(self.engine_error("subscribe", &error)),
                 }
-                Ok(Subscribe::Kept) => Ok(()),
-                Ok(Subscribe::TooMany) => {
-                    self.metrics().limit(Limit::Subscriptions);
-                    let text = format!("Too many subscriptions: the limit is {max}");
-                    Err(BayeuxError::limit(403, pattern.as_str(), text))
+            }
+            Change::Unsubscribe => {
+                match self.insist("unsubscribe", || store.unsubscribe(session, pattern).boxed()).await {
+                    Ok(Unsubscribe::Removed) => {
+                        let event = || ServerEvent::Unsubscribe { session: session.clone(), channel: pattern.clone() };
+                        self.0.events.emit(event);
+                        Ok(())
+                    }
+                    Ok(Unsubscribe::Absent) => Ok(()),
+                    Ok(Unsubscribe::Unknown) => unknown(),
+                    Err(error) => Err(self.engine_error("unsubscribe", &error)),
                 }
-                Ok(Subscribe::Unknown) => unknown(),
-                Err(error) => Err(self.engine_error("subscribe", &error)),
-            },
-            Change::Unsubscribe => match self.insist(|| store.unsubscribe(session, pattern).boxed()).await {
-                Ok(Unsubscribe::Removed) => {
-                    let event = || ServerEvent::Unsubscribe { session: session.clone(), channel: pattern.clone() };
-                    self.0.events.emit(event);
-                    Ok(())
-                }
-                Ok(Unsubscribe::Absent) => Ok(()),
-                Ok(Unsubscribe::Unknown) => unknown(),
-                Err(error) => Err(self.engine_error("unsubscribe", &error)),
-            },
+            }
         }
     }
 }

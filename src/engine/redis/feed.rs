@@ -5,8 +5,8 @@
 //! from the connection into the hub's bounded queue. When that is full, the connection is given up: nothing after the
 //! first lost announcement may pass, and the sessions read the logs. So nothing is lost, and nothing waits without bound.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -72,8 +72,6 @@ struct Line {
     /// False from the first lost announcement on.
     open: AtomicBool,
     lost: CancellationToken,
-    /// Of the server at the other end.
-    generation: OnceLock<u64>,
 }
 
 impl FeedHandle {
@@ -132,7 +130,7 @@ impl FeedLoop {
                 return;
             }
             match self.connect().await {
-                Ok((connection, line)) => {
+                Ok((connection, line, generation)) => {
                     if failed > 0 {
                         tracing::info!("Redis is back");
                     }
@@ -140,7 +138,7 @@ impl FeedLoop {
                     // An error means that nobody reads the feed any more.
                     let _ = self.events.send(FeedEvent::Restored).await;
                     self.state.send_replace(true);
-                    let reason = self.serve(connection, &line).await;
+                    let reason = self.serve(connection, &line, generation).await;
                     line.open.store(false, Ordering::Release);
                     let _ = self.events.send(FeedEvent::Broken).await;
                     self.state.send_replace(false);
@@ -168,13 +166,13 @@ impl FeedLoop {
         }
     }
 
-    async fn connect(&self) -> Result<(MultiplexedConnection, Arc<Line>), RedisError> {
+    /// A new connection, its line, and the generation of the server.
+    async fn connect(&self) -> Result<(MultiplexedConnection, Arc<Line>, u64), RedisError> {
         let line = Arc::new(Line {
             shared: self.shared.clone(),
             events: self.events.clone(),
             open: AtomicBool::new(true),
             lost: CancellationToken::new(),
-            generation: OnceLock::new(),
         });
         let driver = line.clone();
         let push = move |info: PushInfo| -> Result<(), ()> {
@@ -188,18 +186,20 @@ impl FeedLoop {
             .set_push_sender(push);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         let generation = self.shared.meet(&mut connection).await?;
-        // A fresh line: nobody else sets it.
-        let _ = line.generation.set(generation);
         warn_of_eviction(&mut connection).await;
         connection.subscribe(self.shared.keys.node_channel(&self.shared.node)).await?;
-        Ok((connection, line))
+        Ok((connection, line, generation))
     }
 
     /// Serves requests while the connection lasts; gives the reason for its end, or nothing when the last handle is gone.
-    async fn serve(&mut self, mut connection: MultiplexedConnection, line: &Line) -> Option<&'static str> {
+    async fn serve(
+        &mut self,
+        mut connection: MultiplexedConnection,
+        line: &Line,
+        generation: u64,
+    ) -> Option<&'static str> {
         let mut requests = Vec::with_capacity(BATCH);
         let mut held_down = self.held_down.clone();
-        let generation = line.generation.get().copied().unwrap_or_default();
         // What was doubted was the connection before.
         let _ = self.shared.doubt.notified().now_or_never();
         let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
@@ -240,7 +240,12 @@ impl FeedLoop {
             if outcome.is_ok() {
                 outcome = match wanted {
                     Wanted::Fence => redis::cmd("PING").exec_async(connection).await,
-                    Wanted::Unlisten(logs) => self.channels(connection, "UNSUBSCRIBE", &logs).await,
+                    Wanted::Unlisten(logs) => {
+                        for channels in self.channels(&logs) {
+                            outcome = outcome.and(connection.unsubscribe(channels).await);
+                        }
+                        outcome
+                    }
                     Wanted::Listen(mut logs) => {
                         let another = |next: &(Wanted, Answer)| matches!(next.0, Wanted::Listen(_));
                         while let Some((Wanted::Listen(more), answer)) = requests.next_if(another) {
@@ -250,7 +255,10 @@ impl FeedLoop {
                         // After a break many ask for the same.
                         logs.sort_unstable();
                         logs.dedup();
-                        self.channels(connection, "SUBSCRIBE", &logs).await
+                        for channels in self.channels(&logs) {
+                            outcome = outcome.and(connection.subscribe(channels).await);
+                        }
+                        outcome
                     }
                 };
             }
@@ -263,20 +271,9 @@ impl FeedLoop {
         outcome
     }
 
-    async fn channels(
-        &self,
-        connection: &mut MultiplexedConnection,
-        command: &str,
-        logs: &[Pattern],
-    ) -> Result<(), RedisError> {
-        for logs in logs.chunks(CHANNELS) {
-            let channels: Vec<_> = logs.iter().map(|log| self.shared.keys.log_channel(log)).collect();
-            match command {
-                "SUBSCRIBE" => connection.subscribe(channels).await?,
-                _ => connection.unsubscribe(channels).await?,
-            }
-        }
-        Ok(())
+    /// The channels of these logs, as many together as one command takes.
+    fn channels(&self, logs: &[Pattern]) -> impl Iterator<Item = Vec<String>> {
+        logs.chunks(CHANNELS).map(|logs| logs.iter().map(|log| self.shared.keys.log_channel(log)).collect())
     }
 }
 

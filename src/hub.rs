@@ -282,7 +282,10 @@ impl Hub {
     pub async fn run(&self, mut feed: Feed, controls: Arc<dyn ControlSink>) {
         while let Some(event) = feed.recv().await {
             match event {
-                FeedEvent::Message { log, previous, delivery } => self.fan_out(&log, previous, &delivery).await,
+                // What it took of the feed's room is free once it has been handed on.
+                FeedEvent::Message { log, previous, delivery, room: _room } => {
+                    self.fan_out(&log, previous, &delivery).await;
+                }
                 FeedEvent::Control(control) => controls.control(control),
                 FeedEvent::Broken => {
                     self.forget_feed();

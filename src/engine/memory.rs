@@ -156,7 +156,7 @@ impl Announcer<'_> {
             }
             debug_assert!(room.len() > 0, "a step announces no more than it reserved");
             if let Some(permit) = room.next() {
-                permit.send(FeedEvent::Message { log: log.clone(), previous, delivery: delivery.clone() });
+                permit.send(FeedEvent::Message { log: log.clone(), previous, delivery: delivery.clone(), room: None });
             }
         }
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::position::{Cursor, PartitionId, Position};
 use crate::bayeux::{Channel, Pattern};
 
@@ -412,7 +414,7 @@ pub struct EndedSession {
 }
 
 /// What a node is told on its feed.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum FeedEvent {
     /// A message was appended to a log.
     Message {
@@ -422,6 +424,8 @@ pub enum FeedEvent {
         previous: Position,
         /// The message.
         delivery: Arc<Delivery>,
+        /// Its share of the bytes that may wait in the feed, given back with the event.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// Something about a session that this node holds.
     Control(Control),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, Value};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,8 @@ pub(super) struct FeedLoop {
     shared: Arc<Shared>,
     client: Client,
     events: mpsc::Sender<FeedEvent>,
+    /// Bytes that may still wait there.
+    room: Arc<Semaphore>,
     requests: mpsc::Receiver<(Wanted, Answer)>,
     state: watch::Sender<bool>,
     held_down: watch::Receiver<bool>,
@@ -69,6 +71,8 @@ pub(super) struct FeedLoop {
 struct Line {
     shared: Arc<Shared>,
     events: mpsc::Sender<FeedEvent>,
+    /// Bytes that may still wait in the hub's queue.
+    room: Arc<Semaphore>,
     /// False from the first lost announcement on.
     open: AtomicBool,
     lost: CancellationToken,
@@ -80,7 +84,8 @@ impl FeedHandle {
         let (state, watched) = watch::channel(false);
         let (held_down, watch_held) = watch::channel(false);
         let handle = Self { requests: sender, state: watched, held_down: Arc::new(held_down) };
-        (handle, FeedLoop { shared, client, events, requests, state, held_down: watch_held })
+        let room = Arc::new(Semaphore::new(shared.settings.feed_bytes));
+        (handle, FeedLoop { shared, client, events, room, requests, state, held_down: watch_held })
     }
 
     async fn ask(&self, wanted: Wanted) -> Result<(), EngineError> {
@@ -171,6 +176,7 @@ impl FeedLoop {
         let line = Arc::new(Line {
             shared: self.shared.clone(),
             events: self.events.clone(),
+            room: self.room.clone(),
             open: AtomicBool::new(true),
             lost: CancellationToken::new(),
         });
@@ -286,7 +292,7 @@ impl Line {
                     tracing::warn!("announcement that no node made; is something else publishing to our channels?");
                     return;
                 };
-                if self.events.try_send(event).is_err() {
+                if !self.pass(event) {
                     self.open.store(false, Ordering::Release);
                     self.lost.cancel();
                 }
@@ -294,6 +300,19 @@ impl Line {
             PushKind::Disconnection => self.lost.cancel(),
             _ => {}
         }
+    }
+
+    /// Puts an event into the hub's queue; false when there is no room.
+    fn pass(&self, mut event: FeedEvent) -> bool {
+        if let FeedEvent::Message { delivery, room, .. } = &mut event {
+            // What is larger than everything takes everything.
+            let bytes = delivery.array.len().min(self.shared.settings.feed_bytes);
+            let Ok(taken) = self.room.clone().try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) else {
+                return false;
+            };
+            *room = Some(taken);
+        }
+        self.events.try_send(event).is_ok()
     }
 
     fn event(&self, data: Vec<Value>) -> Option<FeedEvent> {
@@ -306,6 +325,6 @@ impl Line {
         };
         let (previous, delivery) = reply::announcement(Bytes::from(payload))?;
         self.shared.saw(delivery.position);
-        Some(FeedEvent::Message { log, previous, delivery })
+        Some(FeedEvent::Message { log, previous, delivery, room: None })
     }
 }

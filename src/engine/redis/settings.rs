@@ -26,6 +26,8 @@ pub struct RedisSettings {
     pub key_ttl: Duration,
     /// Events that may wait in the node's feed before it is taken for broken.
     pub feed_events: usize,
+    /// Bytes of messages that may wait there (one message may exceed it).
+    pub feed_bytes: usize,
     /// How long a command may take.
     pub command_timeout: Duration,
     /// How long connecting may take.
@@ -63,6 +65,7 @@ impl Default for RedisSettings {
             log_age,
             key_ttl: log_age * 2,
             feed_events: 16_384,
+            feed_bytes: 64 << 20,
             command_timeout: Duration::from_secs(4),
             connect_timeout: Duration::from_secs(2),
             time_travel: false,

@@ -6,12 +6,16 @@
 //! Each run follows from its seed. `SIMULATION_SEED=n` replays one run, `SIMULATION_RUNS=n` searches through more. On the
 //! memory engine a seed gives the same run each time; a real Redis adds its own timing to it.
 
+mod client;
+mod faults;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use tokio_util::sync::CancellationToken;
 
+use self::client::Client;
 use super::*;
 use crate::support::within;
 
@@ -49,26 +53,6 @@ impl Member {
             () = self.crashed.cancelled() => None,
         }
     }
-}
-
-struct Client {
-    session: SessionId,
-    /// It says that its last connect failed, instead of repeating its id.
-    cometd: bool,
-    /// Subscriptions whose reply has come, each with a number of its own.
-    subscribed: RefCell<BTreeMap<&'static str, usize>>,
-    subscriptions: Cell<usize>,
-    /// What must come, with the subscriptions that bring it.
-    owed: RefCell<BTreeMap<u64, BTreeSet<(&'static str, usize)>>>,
-    /// What came, in order, with repetitions.
-    received: RefCell<Vec<u64>>,
-    /// Nothing was lost or repeated on purpose so far: nothing may come twice.
-    undisturbed: Cell<bool>,
-    /// The last event of its last stream.
-    last_event: RefCell<Option<LastEvent>>,
-    next_id: Cell<u64>,
-    /// What it did, to be read when a run fails.
-    history: RefCell<Vec<String>>,
 }
 
 impl Run {
@@ -371,68 +355,6 @@ impl Run {
         if client.undisturbed.get() {
             assert_eq!(received.len(), distinct.len(), "twice without a failure: {}", client.history());
         }
-    }
-}
-
-impl World {
-    /// Cuts connections of this type, where the engine has any.
-    async fn cut(&self, kind: &str) {
-        if let SharedEngine::Redis(redis) = &self.engine {
-            redis.ask::<i64>(&["CLIENT", "KILL", "TYPE", kind]).await;
-        }
-    }
-
-    /// The engine stands still for a moment.
-    async fn stall(&self) {
-        if let SharedEngine::Redis(redis) = &self.engine {
-            redis.signal("STOP");
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            redis.signal("CONT");
-        }
-    }
-
-    /// Only what runs by the clock sees it.
-    async fn let_time_pass(&self, time: Duration) {
-        if let SharedEngine::Memory(_) = &self.engine {
-            tokio::time::advance(time).await;
-        }
-    }
-}
-
-impl Client {
-    fn new(session: SessionId, cometd: bool) -> Self {
-        Self {
-            session,
-            cometd,
-            subscribed: RefCell::default(),
-            subscriptions: Cell::default(),
-            owed: RefCell::default(),
-            received: RefCell::default(),
-            undisturbed: Cell::new(true),
-            last_event: RefCell::default(),
-            next_id: Cell::default(),
-            history: RefCell::default(),
-        }
-    }
-
-    fn id(&self) -> String {
-        self.next_id.set(self.next_id.get() + 1);
-        self.next_id.get().to_string()
-    }
-
-    fn note(&self, what: String) {
-        self.history.borrow_mut().push(what);
-    }
-
-    fn history(&self) -> String {
-        self.history.borrow().join("; ")
-    }
-
-    /// The subscriptions that bring a message of this channel.
-    fn matching(&self, channel: &Channel) -> BTreeSet<(&'static str, usize)> {
-        let brings = |pattern: &str| Pattern::parse(pattern).expect("valid").matches(channel);
-        let subscribed = self.subscribed.borrow();
-        subscribed.iter().filter(|(pattern, _)| brings(pattern)).map(|(pattern, number)| (*pattern, *number)).collect()
     }
 }
 

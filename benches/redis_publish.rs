@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 use weft::bayeux::{Channel, Pattern};
 use weft::engine::redis::{RedisNode, RedisSettings};
-use weft::engine::{Create, Engine, Link, NodeId, Publication, SessionId, Store, Subscribe};
+use weft::engine::{Create, Creation, Engine, Link, NodeId, Publication, SessionId, Store, Subscribe};
 use weft::hub::{ControlSink, Hub};
 use weft::metrics::Metrics;
 use weft::session::{AttachOutcome, Held, Limits, Sessions};
@@ -93,9 +93,10 @@ impl Node {
     async fn subscriber(&self) -> Result<Held> {
         let session = SessionId::random();
         let pattern = Pattern::parse(CHANNEL)?;
-        ensure!(self.store.create(&session, Duration::from_secs(3600), usize::MAX >> 12).await? == Create::Created);
-        ensure!(self.store.subscribe(&session, &pattern, 10).await? == Subscribe::Added);
-        let link = Link::Socket { connect_id: None, retry: false };
+        let creation = Creation::new(&session, Duration::from_secs(3600), usize::MAX >> 12);
+        ensure!(matches!(self.store.create(creation).await?, Create::Created(_)));
+        ensure!(self.store.subscribe(&session, &pattern, 10, None).await? == Subscribe::Added(None));
+        let link = Link::Socket { connect_id: None, retry: false, claim: None };
         let AttachOutcome::Held(held) = self.sessions.attach(&session, link).await? else { bail!("not attached") };
         if held.step().is_some() {
             self.sessions.refresh(held.attachment()).await?;
@@ -106,7 +107,7 @@ impl Node {
     async fn publish(&self) -> Result<()> {
         let channel = Channel::parse(CHANNEL)?;
         let array = format!("[{{\"channel\":\"{channel}\",\"data\":\"{}\"}}]", "x".repeat(PAYLOAD)).into();
-        self.store.publish(Publication { channel, array }).await?;
+        self.store.publish(Publication::new(channel, array)).await?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ pub mod advice;
 pub mod channel;
 pub mod dialect;
 pub mod error;
+pub mod fingerprint;
 pub mod json;
 pub mod message;
 
@@ -13,4 +14,5 @@ pub use advice::{Advice, Reconnect};
 pub use channel::{Channel, ChannelError, Pattern};
 pub use dialect::Dialect;
 pub use error::BayeuxError;
+pub use fingerprint::Fingerprint;
 pub use message::Message;

@@ -4,11 +4,13 @@
 //! [`Engine`] states the promises; [`memory`] keeps them inside one process, `redis` for many nodes. The rest of the server talks to a
 //! [`Store`], which adds deadlines. `tests/it/contract` runs one suite against every engine.
 
+mod delivery;
 pub mod gates;
 pub mod memory;
 mod position;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod replay;
 mod store;
 mod types;
 
@@ -17,25 +19,22 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+pub use delivery::{Delivery, Form, element};
 pub use position::{Cursor, PartitionId, Position};
+pub use replay::{Reach, Replay, ReplayRequest, ReplayStart, ReplayWish, Replayed, Retention};
 pub use store::Store;
 pub use types::*;
 
-use crate::bayeux::{Channel, Pattern};
+use crate::bayeux::{Channel, Fingerprint, Pattern};
 
 /// The contract that every engine keeps. Each operation is atomic. None writes for a session that does not exist, and
 /// none with an older epoch than the session's changes anything: that is how a node which was superseded is fenced off.
 ///
 /// An `Err` means that the outcome is unknown: the operation may or may not have happened.
 pub trait Engine: Send + Sync + 'static {
-    /// Makes a session that ends `lifetime` after its last handshake or connect, unless there are `max` already. Its
-    /// cursor starts at the clock.
-    fn create(
-        &self,
-        session: &SessionId,
-        lifetime: Duration,
-        max: usize,
-    ) -> impl Future<Output = Result<Create, EngineError>> + Send;
+    /// Makes a session, unless there are too many. Its cursor starts at the clock, or where it is resumed. What a resumed
+    /// subscription missed while it had no log is a gap.
+    fn create(&self, creation: Creation<'_>) -> impl Future<Output = Result<Create, EngineError>> + Send;
 
     /// Extends the session's life; `epoch` is checked when given.
     fn touch(
@@ -55,13 +54,15 @@ pub trait Engine: Send + Sync + 'static {
         why: Ended,
     ) -> impl Future<Output = Result<Option<EndedSession>, EngineError>> + Send;
 
-    /// Adds a subscription, from now on. One that exists keeps its start. The attached node is told within the same
-    /// step, so that it learns of the subscription before it sees any later message.
+    /// Adds a subscription, from now on, and with a replay of what was before if it is wished. One that exists keeps its
+    /// start, and replays nothing. The attached node is told within the same step, so that it learns of the subscription
+    /// before it sees any later message.
     fn subscribe(
         &self,
         session: &SessionId,
         pattern: &Pattern,
         max: usize,
+        replay: Option<ReplayWish>,
     ) -> impl Future<Output = Result<Subscribe, EngineError>> + Send;
 
     /// Removes a subscription; tells the attached node as `subscribe` does.
@@ -113,12 +114,16 @@ pub trait Engine: Send + Sync + 'static {
     /// Ends an attachment in order: the exact confirmed position, and a new epoch so that nothing of it can follow.
     fn detach(&self, item: &Commit) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Stores a message in the log of every pattern that covers its channel and has a subscriber, under one position,
-    /// and announces it on the feed of every node that listens to one of them.
-    fn publish(&self, publication: Publication) -> impl Future<Output = Result<Position, EngineError>> + Send;
+    /// Stores a message in the log of every pattern that covers its channel and has a subscriber (and in that of its
+    /// channel, if that is retained), under one position, and announces it on the feed of every node that listens to one
+    /// of them. One that was stored already, by its fingerprint, is not stored again.
+    fn publish(&self, publication: Publication) -> impl Future<Output = Result<Published, EngineError>> + Send;
 
     /// Reads all the given logs as one snapshot.
     fn read(&self, request: ReadRequest<'_>) -> impl Future<Output = Result<Read, EngineError>> + Send;
+
+    /// Reads on in a replay, which belongs to a subscription.
+    fn replay(&self, request: ReplayRequest<'_>) -> impl Future<Output = Result<Replay, EngineError>> + Send;
 
     /// Starts the feed of these logs for this node; what is announced after the return is certain to arrive.
     fn listen(&self, logs: &[Pattern]) -> impl Future<Output = Result<(), EngineError>> + Send;
@@ -138,8 +143,8 @@ pub trait Engine: Send + Sync + 'static {
 pub type Feed = mpsc::Receiver<FeedEvent>;
 
 /// Sweeps further apart than this mean that the engine, or who sweeps, stood still: sessions could not be heard of.
-fn sweep_pause(timeout: std::time::Duration) -> std::time::Duration {
-    (timeout / 4).clamp(std::time::Duration::from_secs(2), std::time::Duration::from_secs(10))
+fn sweep_pause(timeout: Duration) -> Duration {
+    (timeout / 4).clamp(Duration::from_secs(2), Duration::from_secs(10))
 }
 
 /// A message to be stored.
@@ -149,4 +154,24 @@ pub struct Publication {
     pub channel: Channel,
     /// The delivered form of the message: a JSON array of one object.
     pub array: bytes::Bytes,
+    /// How long it is kept for subscribers to come, if at all.
+    pub retention: Option<Retention>,
+    /// By which a repetition is known.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl Publication {
+    /// A message that is kept for nobody, and never taken for a repetition.
+    pub fn new(channel: Channel, array: bytes::Bytes) -> Self {
+        Self { channel, array, retention: None, fingerprint: None }
+    }
+}
+
+/// What became of a [`Publication`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It was stored here.
+    Stored(Position),
+    /// It had been stored before.
+    Repeated,
 }

@@ -72,4 +72,4 @@ pub use bayeux::Message;
 #[cfg(feature = "server")]
 pub use node::{Config, Node, NodeBuilder, NodeError};
 #[cfg(feature = "server")]
-pub use server::{Extension, LocalClient, LocalSubscription, RequestInfo, ServerEvent, Verdict};
+pub use server::{Call, Extension, LocalClient, LocalSubscription, RequestInfo, ServerEvent, Service, Verdict};

@@ -31,10 +31,12 @@ pub enum Limit {
     Connections,
     /// The engine's memory for messages was used up.
     EngineMemory,
+    /// There were as many retained channels as allowed.
+    RetainedChannels,
 }
 
 impl Limit {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 13] = [
         (Self::Body, "body"),
         (Self::Batch, "batch"),
         (Self::Depth, "depth"),
@@ -47,6 +49,7 @@ impl Limit {
         (Self::Sessions, "sessions"),
         (Self::Connections, "connections"),
         (Self::EngineMemory, "engine_memory"),
+        (Self::RetainedChannels, "retained_channels"),
     ];
 }
 
@@ -99,6 +102,14 @@ pub struct Metrics {
     pub expired: IntCounter,
     /// Sessions ended because the log no longer held what they missed.
     pub gaps: IntCounter,
+    /// Gaps told to clients that go on all the same.
+    pub gaps_told: IntCounter,
+    /// Messages read for replays.
+    pub replayed: IntCounter,
+    /// Publishes that had been stored before.
+    pub repeated: IntCounter,
+    /// Calls answered by a service's handler.
+    pub service_calls: IntCounter,
     /// Polls whose reply did not leave the node completely.
     pub replies_broken: IntCounter,
     /// Engine calls that failed.
@@ -156,6 +167,10 @@ impl Metrics {
                 "weft_sessions_gap_total",
                 "Sessions ended because the log no longer held what they missed.",
             )?,
+            gaps_told: counter("weft_gaps_told_total", "Gaps told to clients that resume.")?,
+            replayed: counter("weft_messages_replayed_total", "Messages read for replays.")?,
+            repeated: counter("weft_publishes_repeated_total", "Publishes that had been stored before.")?,
+            service_calls: counter("weft_service_calls_total", "Calls answered by a service's handler.")?,
             replies_broken: counter(
                 "weft_replies_broken_total",
                 "Poll replies that did not leave the node completely.",

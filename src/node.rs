@@ -2,6 +2,7 @@
 
 mod canary;
 mod config;
+mod delivery_config;
 mod redis_config;
 mod written;
 
@@ -22,11 +23,12 @@ use crate::engine::{NodeId, Store};
 use crate::hub::{ControlSink, Hub};
 use crate::listen::{self, Listener};
 use crate::metrics::Metrics;
-use crate::server::{Extension, LocalClient, LocalError, Server, ServerEvent};
+use crate::server::{Extension, LocalClient, LocalError, Server, ServerEvent, Service, ServiceError, echo};
 use crate::session::{COMMIT_EVERY, Sessions};
 use crate::transport::{NodeFacts, Readiness, Web, internal_routes, routes};
 
 pub use config::{Config, ConfigError, EngineKind, Limits, LogFormat, LogSettings, Overrides};
+pub use delivery_config::{RetentionConfig, ServicesConfig};
 pub use redis_config::RedisConfig;
 
 /// Deadline of every engine call.
@@ -64,6 +66,14 @@ pub enum NodeError {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] crate::engine::redis::RedisSettingsError),
+    /// A service cannot be added.
+    #[error("service `{channels}`: {error}")]
+    Service {
+        /// Where it was to answer.
+        channels: String,
+        /// Why.
+        error: ServiceError,
+    },
     /// Metrics cannot be registered.
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
@@ -73,6 +83,7 @@ pub enum NodeError {
 pub struct NodeBuilder {
     config: Config,
     extensions: Vec<Arc<dyn Extension>>,
+    services: Vec<(String, Arc<dyn Service>)>,
     engine: Option<MemoryEngine>,
     gates: Option<Gates>,
 }
@@ -103,6 +114,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Adds a service: what clients publish to `channels` (a channel or pattern below `/service`) goes to it alone, and
+    /// what it gives is answered. CometD's clients know that as remote calls.
+    #[must_use]
+    pub fn service(mut self, channels: &str, service: impl Service) -> Self {
+        self.services.push((channels.to_owned(), Arc::new(service)));
+        self
+    }
+
     /// Shares an engine with other nodes of this process.
     #[must_use]
     pub fn memory_engine(mut self, engine: MemoryEngine) -> Self {
@@ -122,7 +141,7 @@ impl NodeBuilder {
     /// # Errors
     /// [`NodeError`].
     pub async fn start(self) -> Result<Node, NodeError> {
-        let Self { config, extensions, engine, gates } = self;
+        let Self { config, extensions, services, engine, gates } = self;
         config.check()?;
         let bind = |key, address| Listener::bind(address).map_err(|source| NodeError::Bind { key, address, source });
         let public = bind("listen", config.listen)?;
@@ -156,6 +175,14 @@ impl NodeBuilder {
         let server = Server::new(sessions.clone(), config.server_settings(), metrics.clone());
         for extension in extensions {
             server.add_extension(extension);
+        }
+        for (channels, service) in services {
+            let failed = |error| NodeError::Service { channels: channels.clone(), error };
+            server.add_service(&channels, service).map_err(failed)?;
+        }
+        if !config.services.echo.is_empty() {
+            let failed = |error| NodeError::Service { channels: config.services.echo.clone(), error };
+            server.add_service(&config.services.echo, Arc::new(echo)).map_err(failed)?;
         }
 
         let controls: Arc<dyn ControlSink> = Arc::new(sessions.clone());
@@ -198,7 +225,7 @@ impl NodeBuilder {
 impl Node {
     /// Collects what a node is to be started with.
     pub fn builder(config: Config) -> NodeBuilder {
-        NodeBuilder { config, extensions: Vec::new(), engine: None, gates: None }
+        NodeBuilder { config, extensions: Vec::new(), services: Vec::new(), engine: None, gates: None }
     }
 
     /// Starts a node.

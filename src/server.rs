@@ -3,6 +3,7 @@
 //! Transports hand over parsed messages with a [`RequestInfo`] and get encoded replies; no HTTP or socket is known here.
 
 mod batch;
+mod claims;
 mod connect;
 mod disconnect;
 mod events;
@@ -12,7 +13,10 @@ mod local;
 mod patience;
 mod publish;
 mod request;
+mod retention;
+mod service;
 mod subscribe;
+mod timing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,19 +24,24 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-pub use batch::{FrameOutcome, HttpOutcome, Reply};
+pub use batch::{Bound, FrameOutcome, HttpOutcome, Reply};
+pub use claims::{Notice, OwnedClaim};
 pub use connect::{HeldConnect, SocketClose};
 pub use events::ServerEvent;
 pub use extension::{Extension, ExtensionHandle, Verdict};
 pub use local::{LocalClient, LocalError, LocalSubscription};
 pub use request::{RequestInfo, Transport};
+pub use retention::{RetentionRule, RetentionRules};
+pub(crate) use service::echo;
+pub use service::{Call, Service, ServiceError};
 
-use crate::bayeux::{Advice, BayeuxError, Channel, ChannelError, Dialect, Message, Pattern, Reconnect};
-use crate::engine::{Delivery, Ended, EndedSession, Engine, EngineError, SessionId, Touch};
+use crate::bayeux::{Advice, BayeuxError, Channel, ChannelError, Dialect, Fingerprint, Message, Pattern, Reconnect};
+use crate::engine::{Delivery, Ended, EndedSession, Engine, EngineError, Form, SessionId, Touch, element};
 use crate::metrics::{Limit, Metrics};
 use crate::session::Sessions;
 use events::Events;
 use extension::Extensions;
+use service::Services;
 
 /// What the server must know of the configuration.
 #[derive(Debug, Clone)]
@@ -51,6 +60,10 @@ pub struct Settings {
     pub max_channel_depth: usize,
     /// Bytes of messages in one poll's reply (one message may exceed it).
     pub max_reply_bytes: usize,
+    /// What is kept for subscribers to come.
+    pub retention: RetentionRules,
+    /// Repeated publishes are looked for.
+    pub idempotent: bool,
 }
 
 /// The server of one node. Cheap to clone.
@@ -61,6 +74,7 @@ struct Inner {
     sessions: Sessions,
     settings: Settings,
     extensions: Extensions,
+    services: Services,
     events: Events,
     metrics: Arc<Metrics>,
     failures: Failures,
@@ -90,8 +104,9 @@ impl Failures {
 impl Server {
     /// A server for the sessions of a node.
     pub fn new(sessions: Sessions, settings: Settings, metrics: Arc<Metrics>) -> Self {
-        let (extensions, events) = (Extensions::default(), Events::default());
-        Self(Arc::new(Inner { sessions, settings, extensions, events, metrics, failures: Failures::default() }))
+        let (extensions, services, events) = (Extensions::default(), Services::default(), Events::default());
+        let failures = Failures::default();
+        Self(Arc::new(Inner { sessions, settings, extensions, services, events, metrics, failures }))
     }
 
     /// The sessions of this node.
@@ -165,8 +180,8 @@ impl Server {
     }
 
     /// A delivery as one receiver gets it; `None` when an extension drops it.
-    pub async fn rewrite_delivery(&self, delivery: &Delivery, request: &RequestInfo) -> Option<Vec<u8>> {
-        let message = Message::from_delivery(delivery.json())?;
+    pub async fn rewrite_delivery(&self, delivery: &Delivery, form: Form, request: &RequestInfo) -> Option<Vec<u8>> {
+        let message = Message::from_delivery(element(&delivery.array_as(form)))?;
         Some(self.0.extensions.outgoing(message, request).await?.encode())
     }
 
@@ -185,8 +200,10 @@ impl Server {
 
     fn engine_failed(&self, operation: &'static str, error: &EngineError) {
         self.metrics().engine_errors.inc();
-        if matches!(error, EngineError::Full(_) | EngineError::OutOfMemory) {
-            self.metrics().limit(Limit::EngineMemory);
+        match error {
+            EngineError::Full(_) | EngineError::OutOfMemory => self.metrics().limit(Limit::EngineMemory),
+            EngineError::TooManyRetained(_) => self.metrics().limit(Limit::RetainedChannels),
+            EngineError::Timeout(_) | EngineError::Unavailable(_) => {}
         }
         // Many clients meet the same failure: a line for the first, and then one every few seconds.
         match self.0.failures.note() {
@@ -201,6 +218,9 @@ impl Server {
         match error {
             EngineError::Full(limit) => {
                 BayeuxError::limit(503, "", format!("Out of memory for messages: the limit is {limit} bytes"))
+            }
+            EngineError::TooManyRetained(limit) => {
+                BayeuxError::limit(503, "", format!("Too many retained channels: the limit is {limit}"))
             }
             EngineError::OutOfMemory => BayeuxError::limit(503, "", "Out of memory for messages".to_owned()),
             _ => BayeuxError::unavailable("Storage unavailable, try again"),
@@ -262,7 +282,11 @@ impl Server {
         Err(BayeuxError::limit(405, name, format!("Channel too deep: the limit is {limit} segments")))
     }
 
-    fn incoming<'a>(&'a self, message: Message, request: &'a RequestInfo) -> BoxFuture<'a, Option<Message>> {
+    fn incoming<'a>(&'a self, mut message: Message, request: &'a RequestInfo) -> BoxFuture<'a, Option<Message>> {
+        // Before extensions: what they add may differ between the copies of a publish.
+        if self.settings().idempotent && !message.channel.starts_with("/meta/") {
+            message.fingerprint = Fingerprint::of(&message);
+        }
         self.0.extensions.incoming(message, request)
     }
 }

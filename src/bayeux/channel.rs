@@ -142,6 +142,12 @@ impl Pattern {
         depth(&self.0)
     }
 
+    /// The channel, unless it is a wildcard.
+    pub fn as_channel(&self) -> Option<Channel> {
+        // Of the wildcards each ends in a star, which no channel does.
+        (!self.0.ends_with('*')).then(|| Channel(self.0.clone()))
+    }
+
     /// Whether a message published to `channel` belongs to this pattern. Agrees with [`Channel::expand`].
     pub fn matches(&self, channel: &Channel) -> bool {
         let (stem, deep) = match (self.0.strip_suffix("/**"), self.0.strip_suffix("/*")) {

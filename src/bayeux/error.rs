@@ -30,6 +30,28 @@ impl BayeuxError {
         Self::new(402, field, "Missing required parameter")
     }
 
+    /// `400`: a field is not of the form that it should have.
+    pub fn malformed(field: &'static str) -> Self {
+        Self::new(400, field, "Malformed")
+    }
+
+    /// `403`: the peer may not do that; `text` says what.
+    pub fn refused(argument: impl Into<String>, text: &'static str) -> Self {
+        Self::new(403, argument, text)
+    }
+
+    /// An error that somebody else has written, in Bayeux' form or not.
+    pub fn verbatim(text: String) -> Self {
+        let mut parts = text.splitn(3, ':');
+        let code = parts.next().filter(|code| code.len() == 3).and_then(|code| code.parse().ok());
+        match (code, parts.next(), parts.next()) {
+            (Some(code), Some(argument), Some(rest)) => {
+                Self { code, argument: argument.to_owned(), text: Cow::Owned(rest.to_owned()) }
+            }
+            _ => Self { code: 500, argument: String::new(), text: Cow::Owned(text) },
+        }
+    }
+
     /// `403`: the channel is not for this peer.
     pub fn forbidden_channel(channel: impl Into<String>) -> Self {
         Self::new(403, channel, "Forbidden channel")
@@ -68,6 +90,8 @@ mod tests {
             (BayeuxError::missing("version"), "402:version:Missing required parameter"),
             (BayeuxError::forbidden_channel("/meta/x"), "403:/meta/x:Forbidden channel"),
             (BayeuxError::invalid_channel(""), "405::Invalid channel"),
+            (BayeuxError::verbatim("404:order 7:No: not there".to_owned()), "404:order 7:No: not there"),
+            (BayeuxError::verbatim("no such order".to_owned()), "500::no such order"),
         ];
         for (error, text) in table {
             assert_eq!(error.to_string(), text);

@@ -53,6 +53,71 @@ pub fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(raw.get()).ok()
 }
 
+/// The object with these fields at its end, given as JSON, and without those of the names in `without`. What is no object
+/// counts as an empty one.
+pub fn with_fields(object: Option<&RawValue>, without: &[&str], fields: &[(&str, String)]) -> Raw {
+    let mut text = String::from("{");
+    let mut put = |name: &str, value: &str| {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str(quote(name).get());
+        text.push(':');
+        text.push_str(value);
+    };
+    for (name, value) in object.and_then(members).unwrap_or_default() {
+        if !without.contains(&&*name) {
+            put(&name, value.get());
+        }
+    }
+    fields.iter().for_each(|(name, value)| put(name, value));
+    text.push('}');
+    // Made of JSON values and quoted names.
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// The members of a JSON object in their order, or `None` for every other type.
+pub fn members(raw: &RawValue) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
+    struct Members;
+    impl<'de> serde::de::Visitor<'de> for Members {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some(name) = map.next_key::<Borrowed<'de>>()? {
+                members.push((name.0, map.next_value()?));
+            }
+            Ok(members)
+        }
+    }
+    if !raw.get().starts_with('{') {
+        return None;
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+    serde::Deserializer::deserialize_map(&mut deserializer, Members).ok()
+}
+
+/// The member of a JSON object; the last one of its name counts, as in JavaScript. `None` for every other type.
+pub fn member<'a>(raw: Option<&'a RawValue>, name: &str) -> Option<&'a RawValue> {
+    let members = members(raw?)?;
+    members.into_iter().rev().find(|(other, _)| other == name).map(|(_, value)| value)
+}
+
+/// A whole number from 0 to 2^53, as JavaScript has them.
+pub fn whole(raw: &RawValue) -> Option<u64> {
+    let text = raw.get();
+    let number = match text.parse::<u64>() {
+        Ok(number) => number,
+        // 1e3 and 5.0 are whole too.
+        Err(_) => text.parse::<f64>().ok().filter(|number| *number >= 0.0 && number.fract() == 0.0)? as u64,
+    };
+    (number <= 1 << 53).then_some(number)
+}
+
 /// Puts a Rust string into JSON.
 pub fn quote(text: &str) -> Raw {
     // Serialising a string cannot fail: there is no map key, no number and no user code in it.
@@ -119,6 +184,30 @@ mod tests {
         ];
         for (text, expected) in table {
             assert_eq!(to_js_string(&raw(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_join_an_object() {
+        let ours = [("position", "7".to_owned())];
+        let joined = |text: &str| with_fields(Some(&raw(text)), &["position"], &ours).get().to_owned();
+        assert_eq!(joined(r#"{"a": [1, 2],"position":1,"q\"":null}"#), r#"{"a":[1, 2],"q\"":null,"position":7}"#);
+        assert_eq!(joined("{}"), r#"{"position":7}"#);
+        assert_eq!(joined("[1]"), r#"{"position":7}"#);
+        assert_eq!(with_fields(None, &[], &[]).get(), "{}");
+    }
+
+    #[test]
+    fn members_and_whole_numbers() {
+        let object = raw(r#"{"a":1,"\u0062":2,"a":3}"#);
+        assert_eq!(member(Some(&object), "a").map(RawValue::get), Some("3"));
+        assert_eq!(member(Some(&object), "b").map(RawValue::get), Some("2"));
+        assert!(member(Some(&object), "c").is_none() && member(Some(&raw("[]")), "a").is_none());
+        for (text, number) in [("0", Some(0)), ("1838487363846144", Some(1_838_487_363_846_144)), ("5.0", Some(5))] {
+            assert_eq!(whole(&raw(text)), number, "{text}");
+        }
+        for text in ["-1", "1.5", "\"1\"", "null", "1e300", "9007199254740994", "99999999999999999999"] {
+            assert_eq!(whole(&raw(text)), None, "{text}");
         }
     }
 

@@ -8,6 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::error::BayeuxError;
+use super::fingerprint::Fingerprint;
 use super::json::{self, Raw};
 
 /// One Bayeux message. Absent fields are `None` (an absent channel is empty).
@@ -41,6 +42,8 @@ pub struct Message {
     pub subscription: Option<Raw>,
     /// Advice that an extension wants in the reply to this request. Never on the wire by itself.
     pub reply_advice: Option<Raw>,
+    /// By which a repetition of this publish is known, as it was received. Never on the wire.
+    pub fingerprint: Option<Fingerprint>,
     /// Everything else, in the order sent.
     pub rest: Vec<(String, Raw)>,
 }

@@ -6,6 +6,7 @@
 
 mod log;
 mod partition;
+mod seen;
 mod session;
 
 use std::collections::HashSet;
@@ -16,10 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use self::partition::Partition;
-use super::position::Position;
-use super::types::*;
-use super::{Engine, Feed, Publication};
-use crate::bayeux::Pattern;
+use super::*;
 
 /// The least room of a feed: more than the patterns of the deepest channel that a configuration allows.
 const MIN_FEED_EVENTS: usize = 2048;
@@ -37,6 +35,12 @@ pub struct MemoryLimits {
     pub total_bytes: usize,
     /// Events that may wait in a node's feed before publishers are slowed down.
     pub feed_events: usize,
+    /// Channels that are retained; publishes to more are refused.
+    pub retained: usize,
+    /// For so long a repeated publish is recognised, at least; zero for not at all.
+    pub idempotency_window: Duration,
+    /// Publishes that are remembered for it, in each of two generations.
+    pub fingerprints: usize,
 }
 
 impl Default for MemoryLimits {
@@ -47,6 +51,9 @@ impl Default for MemoryLimits {
             log_age: Duration::from_secs(195),
             total_bytes: 1 << 30,
             feed_events: 16_384,
+            retained: 100_000,
+            idempotency_window: Duration::from_secs(60),
+            fingerprints: 500_000,
         }
     }
 }
@@ -173,8 +180,8 @@ impl Announcer<'_> {
 }
 
 impl Engine for MemoryNode {
-    async fn create(&self, session: &SessionId, lifetime: Duration, max: usize) -> Result<Create, EngineError> {
-        Ok(self.engine.0.partition.lock().create(session, lifetime, max))
+    async fn create(&self, creation: Creation<'_>) -> Result<Create, EngineError> {
+        Ok(self.engine.0.partition.lock().create(&creation))
     }
 
     async fn touch(&self, session: &SessionId, epoch: Option<Epoch>) -> Result<Touch, EngineError> {
@@ -189,8 +196,17 @@ impl Engine for MemoryNode {
         Ok(self.engine.step(1, |partition, announcer| partition.end(session, why, announcer)).await)
     }
 
-    async fn subscribe(&self, session: &SessionId, pattern: &Pattern, max: usize) -> Result<Subscribe, EngineError> {
-        Ok(self.engine.step(1, |partition, announcer| partition.subscribe(session, pattern, max, announcer)).await)
+    async fn subscribe(
+        &self,
+        session: &SessionId,
+        pattern: &Pattern,
+        max: usize,
+        replay: Option<ReplayWish>,
+    ) -> Result<Subscribe, EngineError> {
+        let step = |partition: &mut Partition, announcer: &mut Announcer<'_>| {
+            partition.subscribe(session, pattern, max, replay, announcer)
+        };
+        Ok(self.engine.step(1, step).await)
     }
 
     async fn unsubscribe(&self, session: &SessionId, pattern: &Pattern) -> Result<Unsubscribe, EngineError> {
@@ -240,7 +256,7 @@ impl Engine for MemoryNode {
         Ok(())
     }
 
-    async fn publish(&self, publication: Publication) -> Result<Position, EngineError> {
+    async fn publish(&self, publication: Publication) -> Result<Published, EngineError> {
         let expansion = publication.channel.expand();
         let room = expansion.len();
         self.engine.step(room, |partition, announcer| partition.publish(publication, &expansion, announcer)).await
@@ -248,6 +264,10 @@ impl Engine for MemoryNode {
 
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {
         Ok(self.engine.step(1, |partition, announcer| partition.read(&request, announcer)).await)
+    }
+
+    async fn replay(&self, request: ReplayRequest<'_>) -> Result<Replay, EngineError> {
+        Ok(self.engine.0.partition.lock().replay(&request))
     }
 
     async fn listen(&self, logs: &[Pattern]) -> Result<(), EngineError> {

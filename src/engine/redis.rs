@@ -11,11 +11,12 @@ mod reply;
 mod scripts;
 mod settings;
 mod shared;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Client, Cmd, Value};
+use ::redis::{Client, Cmd, Value};
 use tokio::sync::mpsc;
 
 use self::feed::{FeedHandle, FeedLoop};
@@ -25,8 +26,7 @@ use self::publisher::{Publisher, Writer, millis};
 use self::reply::{PARTITION, Reply};
 use self::scripts::Script;
 use self::shared::Shared;
-use super::types::*;
-use super::{Cursor, Engine, Feed, Position, Publication, sweep_pause};
+use super::*;
 use crate::bayeux::Pattern;
 
 pub use settings::{RedisSettings, RedisSettingsError, redacted};
@@ -117,7 +117,7 @@ impl RedisNode {
     /// # Errors
     /// When Redis does not answer.
     pub async fn advance(&self, time: Duration) -> Result<(), EngineError> {
-        let mut command = redis::cmd("INCRBY");
+        let mut command = ::redis::cmd("INCRBY");
         command.arg(self.0.shared.keys.skew()).arg(millis(time));
         self.0.sessions.ask(&command).await.map(|_| ())
     }
@@ -153,7 +153,8 @@ impl RedisNode {
                     Progress::Flushed => "flushed",
                 };
                 command.arg(item.session.as_str()).arg(item.epoch.0).arg(item.version.0);
-                command.arg(item.cursor.get(PARTITION).0).arg(kind).arg(flag(detach));
+                command.arg(item.upto.cursor.get(PARTITION).0).arg(kind);
+                command.arg(words::replays(&item.upto.replays)).arg(flag(detach));
             }
         });
         let words: Vec<Value> = reply::read(script, reply.await?)?;
@@ -179,12 +180,29 @@ fn flag(set: bool) -> &'static str {
 }
 
 impl Engine for RedisNode {
-    async fn create(&self, session: &SessionId, lifetime: Duration, max: usize) -> Result<Create, EngineError> {
+    async fn create(&self, creation: Creation<'_>) -> Result<Create, EngineError> {
         let script = &self.scripts().create;
         let reply = self.run(script, |command| {
-            command.arg(session.as_str()).arg(millis(lifetime)).arg(max);
+            command.arg(creation.session.as_str()).arg(millis(creation.lifetime)).arg(creation.max);
+            command.arg(words::traits(creation.traits));
+            match creation.resumed {
+                Some((at, patterns)) => {
+                    command.arg(at.get(PARTITION).0);
+                    patterns.iter().for_each(|pattern| {
+                        command.arg(pattern.as_str());
+                    });
+                }
+                None => {
+                    command.arg("");
+                }
+            }
         });
-        reply::outcome(script, reply.await?, &[("created", Create::Created), ("too_many", Create::TooMany)])
+        let mut reply = Reply::new(script, reply.await?)?;
+        Ok(match &*reply.kind {
+            "created" => Create::Created(Cursor::single(reply.position()?)),
+            "too_many" => Create::TooMany,
+            _ => return Err(reply.unexpected()),
+        })
     }
 
     async fn touch(&self, session: &SessionId, epoch: Option<Epoch>) -> Result<Touch, EngineError> {
@@ -206,16 +224,30 @@ impl Engine for RedisNode {
         Ok(patterns.map(|patterns| reply::ended(session, patterns)))
     }
 
-    async fn subscribe(&self, session: &SessionId, pattern: &Pattern, max: usize) -> Result<Subscribe, EngineError> {
+    async fn subscribe(
+        &self,
+        session: &SessionId,
+        pattern: &Pattern,
+        max: usize,
+        replay: Option<ReplayWish>,
+    ) -> Result<Subscribe, EngineError> {
         let script = &self.scripts().subscribe;
         let reply = self.run(script, |command| {
             command.arg(session.as_str()).arg(pattern.as_str()).arg(max);
+            match replay.map(|wish| wish.after) {
+                None => command.arg(""),
+                Some(None) => command.arg("all"),
+                Some(Some(after)) => command.arg(after.0),
+            };
+            let kept = replay.map(|wish| wish.retention);
+            command.arg(kept.map_or(0, |kept| millis(kept.age))).arg(kept.map_or(0, |kept| kept.length));
         });
         let mut reply = Reply::new(script, reply.await?)?;
         Ok(match &*reply.kind {
             "added" => {
                 self.0.shared.acknowledged(reply.position()?);
-                Subscribe::Added
+                let (from, gap) = (reply.maybe_position()?, reply.flag()?);
+                Subscribe::Added(from.map(|from| ReplayStart { from, gap }))
             }
             "kept" => Subscribe::Kept,
             "too_many" => Subscribe::TooMany,
@@ -237,11 +269,11 @@ impl Engine for RedisNode {
     }
 
     async fn attach(&self, request: AttachRequest<'_>) -> Result<Attach, EngineError> {
-        let (link, connect_id, retry, last) = match request.link {
-            Link::Poll { connect_id, retry } => ("poll", connect_id, retry, None),
-            Link::Socket { connect_id, retry } => ("socket", connect_id, retry, None),
-            Link::Stream { last_event } => ("stream", None, false, last_event),
-            Link::Local => ("local", None, false, None),
+        let (link, connect_id, retry, last, claim) = match request.link {
+            Link::Poll { connect_id, retry, claim } => ("poll", connect_id, retry, None, claim),
+            Link::Socket { connect_id, retry, claim } => ("socket", connect_id, retry, None, claim),
+            Link::Stream { last_event } => ("stream", None, false, last_event, None),
+            Link::Local => ("local", None, false, None, None),
         };
         let script = &self.scripts().attach;
         let reply = self.run(script, |command| {
@@ -251,18 +283,34 @@ impl Engine for RedisNode {
                 Some(last) => command.arg(last.epoch.0).arg(last.cursor.get(PARTITION).0),
                 None => command.arg("").arg(""),
             };
+            match claim {
+                Some(Claim::Ack(upto)) => command.arg("ack").arg(upto.0),
+                Some(Claim::Position(at)) => command.arg("position").arg(at.get(PARTITION).0),
+                None => command.arg("").arg(""),
+            };
         });
         let mut reply = Reply::new(script, reply.await?)?;
         Ok(match &*reply.kind {
             "attached" => {
                 let (epoch, version) = (Epoch(reply.number()?), Version(reply.number()?));
-                let (cursor, ceiling) =
-                    (Cursor::single(reply.position()?), reply.maybe_position()?.map(Cursor::single));
+                let cursor = Cursor::single(reply.position()?);
+                let (ceiling, replays) = (reply.maybe_position()?.map(Cursor::single), reply.replays()?);
+                let ceiling = ceiling.map(|cursor| Reach { cursor, replays });
                 let (first, clock) = (reply.flag()?, reply.position()?);
                 self.0.shared.acknowledged(clock);
-                let (subscriptions, heads) = (reply.subscriptions()?, reply.heads()?);
+                let (traits, subscriptions, heads) = (reply.traits()?, reply.subscriptions()?, reply.heads()?);
                 let clock = Cursor::single(clock);
-                Attach::Attached(Attached { epoch, version, subscriptions, heads, cursor, ceiling, first, clock })
+                Attach::Attached(Attached {
+                    epoch,
+                    version,
+                    subscriptions,
+                    heads,
+                    cursor,
+                    ceiling,
+                    first,
+                    clock,
+                    traits,
+                })
             }
             "late" => Attach::Late,
             "closed" => Attach::Closed,
@@ -289,7 +337,8 @@ impl Engine for RedisNode {
         let script = &self.scripts().record;
         let reply = self.run(script, |command| {
             command.arg(request.session.as_str()).arg(request.epoch.0).arg(request.version.0);
-            command.arg(request.connect_id.unwrap_or_default()).arg(request.upto.get(PARTITION).0);
+            command.arg(request.connect_id.unwrap_or_default()).arg(request.upto.cursor.get(PARTITION).0);
+            command.arg(words::replays(&request.upto.replays));
         });
         reply::outcome(
             script,
@@ -341,7 +390,7 @@ impl Engine for RedisNode {
         self.commit_items(std::slice::from_ref(item), true).await.map(|_| ())
     }
 
-    async fn publish(&self, publication: Publication) -> Result<Position, EngineError> {
+    async fn publish(&self, publication: Publication) -> Result<Published, EngineError> {
         self.0.publisher.publish(&publication).await
     }
 
@@ -358,13 +407,33 @@ impl Engine for RedisNode {
         Ok(match &*reply.kind {
             "snapshot" => {
                 let (upto, truncated) = (Cursor::single(reply.position()?), reply.flag()?);
-                let deliveries = reply.deliveries()?;
-                Read::Snapshot(Snapshot { deliveries, upto, truncated })
+                let (deliveries, gap) = (reply.deliveries()?, reply.flag()?);
+                Read::Snapshot(Snapshot { deliveries, upto, truncated, gap })
             }
             "gap" => Read::Gap(reply::ended(request.session, reply.next()?)),
             "outdated" => Read::Outdated,
             "stale" => Read::Stale,
             "unknown" => Read::Unknown,
+            _ => return Err(reply.unexpected()),
+        })
+    }
+
+    async fn replay(&self, request: ReplayRequest<'_>) -> Result<Replay, EngineError> {
+        let script = &self.scripts().replay;
+        let reply = self.0.logs.run(script, |command| {
+            command.arg(request.session.as_str()).arg(request.epoch.0).arg(request.version.0);
+            command.arg(request.pattern.as_str()).arg(request.since.0).arg(request.from.0);
+            command.arg(request.max_messages.min(READ_MESSAGES)).arg(request.max_bytes.min(READ_BYTES));
+        });
+        let mut reply = Reply::new(script, reply.await?)?;
+        Ok(match &*reply.kind {
+            "chunk" => {
+                let (through, deliveries) = (reply.flag()?, reply.deliveries()?);
+                Replay::Chunk { deliveries, through }
+            }
+            "outdated" => Replay::Outdated,
+            "stale" => Replay::Stale,
+            "unknown" => Replay::Unknown,
             _ => return Err(reply.unexpected()),
         })
     }
@@ -401,9 +470,9 @@ impl Engine for RedisNode {
     }
 
     async fn sessions(&self) -> Result<usize, EngineError> {
-        let mut command = redis::cmd("ZCARD");
+        let mut command = ::redis::cmd("ZCARD");
         command.arg(self.0.shared.keys.deadlines());
-        redis::from_redis_value(self.0.sessions.ask(&command).await?)
+        ::redis::from_redis_value(self.0.sessions.ask(&command).await?)
             .map_err(|error| EngineError::Unavailable(error.to_string()))
     }
 }

@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use super::gates::{Gates, Point};
 use super::memory::MemoryNode;
-use super::position::Position;
 #[cfg(feature = "redis")]
 use super::redis::RedisNode;
-use super::types::*;
-use super::{Engine, Publication};
-use crate::bayeux::Pattern;
+use super::*;
 
 /// A node's connection to its engine.
 pub struct Store {
@@ -104,8 +101,8 @@ impl Store {
 }
 
 impl Engine for Store {
-    async fn create(&self, session: &SessionId, lifetime: Duration, max: usize) -> Result<Create, EngineError> {
-        call!(self.create(session, lifetime, max))
+    async fn create(&self, creation: Creation<'_>) -> Result<Create, EngineError> {
+        call!(self.create(creation))
     }
 
     async fn touch(&self, session: &SessionId, epoch: Option<Epoch>) -> Result<Touch, EngineError> {
@@ -120,8 +117,14 @@ impl Engine for Store {
         call!(self.end(session, why))
     }
 
-    async fn subscribe(&self, session: &SessionId, pattern: &Pattern, max: usize) -> Result<Subscribe, EngineError> {
-        call!(self.subscribe(session, pattern, max))
+    async fn subscribe(
+        &self,
+        session: &SessionId,
+        pattern: &Pattern,
+        max: usize,
+        replay: Option<ReplayWish>,
+    ) -> Result<Subscribe, EngineError> {
+        call!(self.subscribe(session, pattern, max, replay))
     }
 
     async fn unsubscribe(&self, session: &SessionId, pattern: &Pattern) -> Result<Unsubscribe, EngineError> {
@@ -166,12 +169,16 @@ impl Engine for Store {
         call!(self.detach(item))
     }
 
-    async fn publish(&self, publication: Publication) -> Result<Position, EngineError> {
+    async fn publish(&self, publication: Publication) -> Result<Published, EngineError> {
         call!(self.publish(publication))
     }
 
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {
         call!(self.read(request))
+    }
+
+    async fn replay(&self, request: ReplayRequest<'_>) -> Result<Replay, EngineError> {
+        call!(self.replay(request))
     }
 
     async fn listen(&self, logs: &[Pattern]) -> Result<(), EngineError> {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::position::{Cursor, PartitionId, Position};
-use crate::bayeux::{Channel, Pattern};
+use super::delivery::Delivery;
+use super::position::{Cursor, Position};
+use super::replay::{Reach, ReplayStart};
+use crate::bayeux::Pattern;
 
 /// A client's session: its Bayeux `clientId`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,26 +82,6 @@ pub struct Epoch(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Version(pub u64);
 
-/// A message as it is stored, announced and delivered; one allocation, shared by all receivers.
-#[derive(Debug)]
-pub struct Delivery {
-    /// The sequence domain of `position`.
-    pub partition: PartitionId,
-    /// Its place in the order. The same in every log that holds it: duplicates are known by it alone.
-    pub position: Position,
-    /// Where it was published.
-    pub channel: Channel,
-    /// The message as every receiver gets it: a JSON array of one object, the form of sockets and streams.
-    pub array: bytes::Bytes,
-}
-
-impl Delivery {
-    /// The message object alone: an element of a poll's reply.
-    pub fn json(&self) -> &[u8] {
-        self.array.get(1..self.array.len().saturating_sub(1)).unwrap_or_default()
-    }
-}
-
 /// A subscription and the position from which it counts (exclusive).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
@@ -107,6 +89,48 @@ pub struct Subscription {
     pub pattern: Pattern,
     /// Messages up to here were published before the subscription.
     pub since: Position,
+    /// A replay is due: of what was published past this, up to `since`.
+    pub replay: Option<Position>,
+}
+
+/// What a session asked for when it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traits {
+    /// Its connects acknowledge by number ([`Claim::Ack`]).
+    pub ack: bool,
+    /// It remembers its position ([`Claim::Position`]), and is told of gaps instead of being ended.
+    pub resume: bool,
+    /// It wants to see positions, to ask for replays with them.
+    pub replay: bool,
+}
+
+impl Traits {
+    /// Whether its messages carry their positions.
+    pub fn positions(self) -> bool {
+        self.resume || self.replay
+    }
+}
+
+/// Input of [`super::Engine::create`].
+#[derive(Debug, Clone)]
+pub struct Creation<'a> {
+    /// The session to make.
+    pub session: &'a SessionId,
+    /// It ends so long after its last handshake or connect.
+    pub lifetime: Duration,
+    /// Sessions that may exist.
+    pub max: usize,
+    /// What it asked for.
+    pub traits: Traits,
+    /// It goes on from here with these subscriptions, as another session did before it.
+    pub resumed: Option<(&'a Cursor, &'a [Pattern])>,
+}
+
+impl<'a> Creation<'a> {
+    /// A plain session.
+    pub fn new(session: &'a SessionId, lifetime: Duration, max: usize) -> Self {
+        Self { session, lifetime, max, traits: Traits::default(), resumed: None }
+    }
 }
 
 /// Why an engine did not do it. The outcome is unknown unless the variant says otherwise.
@@ -125,13 +149,16 @@ pub enum EngineError {
     /// Nothing was done: the store behind the engine has no memory left.
     #[error("the engine is out of memory")]
     OutOfMemory,
+    /// Nothing was done: as many channels are retained as may be.
+    #[error("{0} channels are retained, the limit")]
+    TooManyRetained(usize),
 }
 
 /// Outcome of [`super::Engine::create`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Create {
-    /// The session exists now.
-    Created,
+    /// The session exists now, and starts past this.
+    Created(Cursor),
     /// There are as many sessions as there may be.
     TooMany,
 }
@@ -151,7 +178,7 @@ pub enum Touch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subscribe {
     /// A new subscription.
-    Added,
+    Added(Option<ReplayStart>),
     /// It was there already and keeps its start.
     Kept,
     /// The session has as many as it may have.
@@ -180,6 +207,8 @@ pub enum Link<'a> {
         connect_id: Option<&'a str>,
         /// Whether it is a retry by the client's own word.
         retry: bool,
+        /// What the client says that it has.
+        claim: Option<Claim<'a>>,
     },
     /// A WebSocket.
     Socket {
@@ -187,6 +216,8 @@ pub enum Link<'a> {
         connect_id: Option<&'a str>,
         /// Whether it is a retry by the client's own word.
         retry: bool,
+        /// What the client says that it has.
+        claim: Option<Claim<'a>>,
     },
     /// An event stream, with the last event that the client says it has.
     Stream {
@@ -195,6 +226,15 @@ pub enum Link<'a> {
     },
     /// A client inside this process.
     Local,
+}
+
+/// What a client says that it has. Counts only if its session asked for that when it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// The number of the last reply that it got, which is a position: everything up to it has arrived, and only that.
+    Ack(Position),
+    /// It has processed everything up to here, and wants what lies past it.
+    Position(&'a Cursor),
 }
 
 /// What an event stream's `id:` holds.
@@ -244,9 +284,11 @@ pub struct Attached {
     /// Deliver what lies past it.
     pub cursor: Cursor,
     /// A repeated poll never grows: deliver nothing past this.
-    pub ceiling: Option<Cursor>,
+    pub ceiling: Option<Reach>,
     /// The first connect of the session.
     pub first: bool,
+    /// What the session asked for when it was made.
+    pub traits: Traits,
 }
 
 /// Outcome of [`super::Engine::subscriptions`].
@@ -271,8 +313,8 @@ pub struct RecordRequest<'a> {
     pub version: Version,
     /// The connect that is about to be answered.
     pub connect_id: Option<&'a str>,
-    /// The last positions that the reply carries.
-    pub upto: &'a Cursor,
+    /// How far the reply reaches.
+    pub upto: &'a Reach,
 }
 
 /// Outcome of [`super::Engine::record`].
@@ -321,7 +363,7 @@ pub struct Commit {
     /// Knowing which subscriptions.
     pub version: Version,
     /// How far.
-    pub cursor: Cursor,
+    pub upto: Reach,
     /// In which sense.
     pub progress: Progress,
 }
@@ -380,6 +422,8 @@ pub struct Snapshot {
     pub upto: Cursor,
     /// A bound cut the read short: there is more.
     pub truncated: bool,
+    /// A log no longer holds all that the session missed. Only for sessions with [`Traits::resume`]: any other is ended.
+    pub gap: bool,
 }
 
 /// Why a session ended.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::delivery_config::{RetentionConfig, ServicesConfig};
 use super::redis_config::RedisConfig;
 use super::written::{address, duration, mounts, write_duration, write_mounts};
 use crate::bayeux::{Dialect, message};
@@ -42,6 +43,9 @@ pub struct Config {
     /// this long. The same on all nodes.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub outage_grace: Duration,
+    /// For so long a publish that is sent again is recognised, and stored once; 0 for not at all. The same on all nodes.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub idempotency_window: Duration,
     /// Where sessions and messages are kept.
     pub engine: EngineKind,
     /// The Redis engine.
@@ -55,6 +59,10 @@ pub struct Config {
     /// How often an idle event stream gets a comment.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub eventsource_ping: Duration,
+    /// What is kept for subscribers to come. The same on all nodes.
+    pub retention: Vec<RetentionConfig>,
+    /// What the node answers by itself.
+    pub services: ServicesConfig,
     /// Bounds.
     pub limits: Limits,
     /// Logging.
@@ -113,6 +121,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Entries of one log.
     pub log_entries: usize,
+    /// Channels that are kept for subscribers to come.
+    pub retained_channels: usize,
     /// Bytes of one log (memory engine).
     pub log_bytes: usize,
     /// Bytes of all logs (memory engine).
@@ -247,6 +257,9 @@ impl Default for Config {
             handshake_spread: Duration::from_secs(5),
             stop_timeout: Duration::from_secs(10),
             outage_grace: Duration::from_secs(60),
+            idempotency_window: Duration::from_secs(60),
+            retention: Vec::new(),
+            services: ServicesConfig::default(),
             engine: EngineKind::Auto,
             redis: RedisConfig::default(),
             websocket_ping: Duration::from_secs(20),
@@ -277,6 +290,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             log_entries: 10_000,
+            retained_channels: 100_000,
             log_bytes: 64 << 20,
             memory_bytes: 1 << 30,
         }
@@ -377,6 +391,7 @@ impl Config {
             ("handshake_spread", self.handshake_spread),
             ("stop_timeout", self.stop_timeout),
             ("outage_grace", self.outage_grace),
+            ("idempotency_window", self.idempotency_window),
         ] {
             if duration > MAX_DURATION {
                 return wrong(key, "must be at most 1day");
@@ -406,6 +421,7 @@ impl Config {
         if self.limits.channel_depth > 1000 {
             return wrong("limits.channel_depth", "must be at most 1000");
         }
+        self.check_delivery()?;
         self.check_redis()
     }
 
@@ -420,6 +436,8 @@ impl Config {
             log_bytes: self.limits.log_bytes,
             log_age: self.log_age(),
             total_bytes: self.limits.memory_bytes,
+            retained: self.limits.retained_channels,
+            idempotency_window: self.idempotency_window,
             ..MemoryLimits::default()
         }
     }
@@ -437,6 +455,8 @@ impl Config {
             max_channel_length: self.limits.channel_bytes,
             max_channel_depth: self.limits.channel_depth,
             max_reply_bytes: self.limits.reply_bytes,
+            retention: self.retention_rules(),
+            idempotent: !self.idempotency_window.is_zero(),
         }
     }
 

@@ -72,6 +72,8 @@ impl Config {
             ca_file: Some(ca_file).filter(|path| !path.as_os_str().is_empty()),
             timeout: self.timeout,
             log_entries: self.limits.log_entries,
+            retained: self.limits.retained_channels,
+            idempotency_window: self.idempotency_window,
             log_age: self.log_age(),
             // Longer than anything that is waited for, in whole seconds.
             key_ttl: (self.log_age() * 2).max(MIN_KEY_TTL),

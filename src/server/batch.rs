@@ -2,13 +2,13 @@
 
 use super::connect::{HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
 use super::subscribe::Change;
-use super::{RequestInfo, Server};
+use super::timing::Asked;
+use super::{OwnedClaim, RequestInfo, Server};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Delivery, Epoch, SessionId};
+use crate::engine::{Epoch, SessionId, Traits, element};
 use crate::metrics::Kind;
-use crate::session::{Held, Receipt};
-use std::sync::Arc;
+use crate::session::{Batch, Held, Receipt};
 
 /// The answer to an HTTP request.
 pub struct Reply {
@@ -28,6 +28,17 @@ pub enum HttpOutcome {
     Unavailable,
 }
 
+/// The session that a socket holds when a frame arrives.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// Which.
+    pub session: SessionId,
+    /// Under which attachment.
+    pub epoch: Epoch,
+    /// What it asked for when it was made.
+    pub traits: Traits,
+}
+
 /// What a frame on a socket came to.
 #[derive(Default)]
 pub struct FrameOutcome {
@@ -39,8 +50,24 @@ pub struct FrameOutcome {
     pub bound: Option<Held>,
     /// A connect that waits.
     pub held: Option<HeldConnect>,
+    /// What a connect of the held session said that the client has.
+    pub claim: Option<OwnedClaim>,
     /// The socket has to be closed after the replies.
     pub close: Option<SocketClose>,
+}
+
+/// What a message other than a connect came to.
+pub(super) struct Handled {
+    /// Its reply.
+    pub(super) reply: Message,
+    /// The answer of a service.
+    pub(super) event: Option<Message>,
+}
+
+impl From<Message> for Handled {
+    fn from(reply: Message) -> Self {
+        Self { reply, event: None }
+    }
 }
 
 /// Replies of one batch, encoded.
@@ -74,8 +101,9 @@ impl Server {
         for message in connects_last(messages) {
             let Some(message) = self.incoming(message, request).await else { continue };
             if kind(&message) != Kind::Connect {
-                let reply = self.handle(message, request).await;
-                self.encode_reply(&mut array, reply, request).await;
+                for reply in self.handle_asked(message, request).await {
+                    self.encode_reply(&mut array, reply, request).await;
+                }
                 continue;
             }
             self.metrics().received(Kind::Connect);
@@ -83,7 +111,8 @@ impl Server {
                 self.encode_reply(&mut array, self.refuse_second_connect(&message), request).await;
                 continue;
             }
-            let HttpAnswer { reply, deliveries, receipt } = match self.connect_http(&message, request, alone).await {
+            let asked = Asked::of(&message, request.dialect);
+            let HttpAnswer { reply, batch, receipt } = match self.connect_http(&message, request, alone).await {
                 HttpConnect::Answer(answer) => *answer,
                 HttpConnect::Hangup => return HttpOutcome::Hangup,
                 // The rest of the batch was done and is answered; the connect the client repeats by itself.
@@ -91,12 +120,13 @@ impl Server {
                 HttpConnect::Unavailable => return HttpOutcome::Unavailable,
             };
             receipts.extend(receipt);
+            let reply = asked.answer(reply);
             if request.dialect.events_come_first() {
-                self.encode_deliveries(&mut array, &deliveries, request).await;
+                self.encode_deliveries(&mut array, &batch, request).await;
                 self.encode_reply(&mut array, reply, request).await;
             } else {
                 self.encode_reply(&mut array, reply, request).await;
-                self.encode_deliveries(&mut array, &deliveries, request).await;
+                self.encode_deliveries(&mut array, &batch, request).await;
             }
         }
         HttpOutcome::Reply(Reply { body: array.close(), receipts })
@@ -107,7 +137,7 @@ impl Server {
         &self,
         request: &RequestInfo,
         messages: Vec<Message>,
-        bound: Option<(SessionId, Epoch)>,
+        bound: Option<Bound>,
     ) -> FrameOutcome {
         let alone = messages.len() == 1;
         let mut outcome = FrameOutcome { empty: messages.is_empty(), ..FrameOutcome::default() };
@@ -116,8 +146,9 @@ impl Server {
         for message in connects_last(messages) {
             let Some(message) = self.incoming(message, request).await else { continue };
             if kind(&message) != Kind::Connect {
-                let reply = self.handle(message, request).await;
-                outcome.replies.extend(self.encode(reply, request).await);
+                for reply in self.handle_asked(message, request).await {
+                    outcome.replies.extend(self.encode(reply, request).await);
+                }
                 continue;
             }
             self.metrics().received(Kind::Connect);
@@ -126,26 +157,46 @@ impl Server {
                 outcome.replies.extend(self.encode(refusal, request).await);
                 continue;
             }
-            let holding = bound.as_ref().map(|(session, epoch)| (session, *epoch));
-            match self.connect_socket(&message, request, alone, holding).await {
-                SocketConnect::Answer(reply) => outcome.replies.extend(self.encode(reply, request).await),
+            let asked = Asked::of(&message, request.dialect);
+            match self.connect_socket(&message, request, alone, bound.as_ref()).await {
+                SocketConnect::Answer(reply) => {
+                    outcome.replies.extend(self.encode(asked.answer(reply), request).await);
+                }
                 SocketConnect::Bound(held, answer) => {
-                    bound = Some((held.session().clone(), held.epoch()));
+                    let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
+                    bound = Some(Bound { session, epoch, traits });
                     outcome.bound = Some(held);
                     match answer {
-                        Ok(reply) => outcome.replies.extend(self.encode(reply, request).await),
+                        Ok(reply) => outcome.replies.extend(self.encode(asked.answer(reply), request).await),
                         Err(held) => outcome.held = Some(held),
                     }
                 }
-                SocketConnect::Held(held) => outcome.held = Some(held),
+                SocketConnect::Held(held, claim) => {
+                    outcome.held = Some(held);
+                    outcome.claim = claim;
+                }
+                SocketConnect::Answered(reply, claim) => {
+                    outcome.replies.extend(self.encode(asked.answer(reply), request).await);
+                    outcome.claim = claim;
+                }
                 SocketConnect::Close(why) => outcome.close = Some(why),
             }
         }
         outcome
     }
 
+    /// As [`Server::handle`]: the reply with what was asked about time, and a service's answer beside it.
+    async fn handle_asked(&self, message: Message, request: &RequestInfo) -> impl Iterator<Item = Message> {
+        let asked = Asked::of(&message, request.dialect);
+        let Handled { reply, event } = self.handle(message, request).await;
+        let reply = asked.answer(reply);
+        let (first, second) =
+            if request.dialect.events_come_first() { (event, Some(reply)) } else { (Some(reply), event) };
+        first.into_iter().chain(second)
+    }
+
     /// Everything but a connect.
-    pub(super) async fn handle(&self, message: Message, request: &RequestInfo) -> Message {
+    pub(super) async fn handle(&self, message: Message, request: &RequestInfo) -> Handled {
         let kind = match kind(&message) {
             // The node's own channels lie below `/meta`, where no client gets.
             Kind::Unknown if request.internal => Kind::Publish,
@@ -154,14 +205,15 @@ impl Server {
         if !request.internal {
             self.metrics().received(kind);
         }
-        match kind {
+        let reply = match kind {
+            Kind::Publish => return self.publish(message, request).await,
             Kind::Handshake => self.handshake(&message, request).await,
             Kind::Subscribe => self.change_subscriptions(&message, request, Change::Subscribe).await,
             Kind::Unsubscribe => self.change_subscriptions(&message, request, Change::Unsubscribe).await,
             Kind::Disconnect => self.disconnect(&message, request).await,
-            Kind::Publish => self.publish(message, request).await,
             Kind::Connect | Kind::Unknown => message.reject(&BayeuxError::forbidden_channel(message.channel.as_str())),
-        }
+        };
+        reply.into()
     }
 
     /// A reply as JSON; `None` when an extension drops it.
@@ -181,12 +233,12 @@ impl Server {
         }
     }
 
-    async fn encode_deliveries(&self, array: &mut Array, deliveries: &[Arc<Delivery>], request: &RequestInfo) {
+    async fn encode_deliveries(&self, array: &mut Array, batch: &Batch, request: &RequestInfo) {
         let rewrite = self.rewrites_deliveries();
-        for delivery in deliveries {
+        for delivery in &batch.deliveries {
             if !rewrite {
-                array.push(delivery.json());
-            } else if let Some(bytes) = self.rewrite_delivery(delivery, request).await {
+                array.push(element(&delivery.array_as(batch.form)));
+            } else if let Some(bytes) = self.rewrite_delivery(delivery, batch.form, request).await {
                 array.push(&bytes);
             }
         }

@@ -1,18 +1,19 @@
 //! `/meta/connect`: holds a poll, binds a socket, or is the heartbeat of an event stream.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::batch::Bound;
 use super::handshake::CONNECTION_TYPES;
-use super::{RequestInfo, Server, session_of};
+use super::timing::Asked;
+use super::{Notice, OwnedClaim, RequestInfo, Server, session_of};
 use crate::bayeux::advice::requested_timeout_ms;
 use crate::bayeux::json;
 use crate::bayeux::{Advice, BayeuxError, Message, Reconnect};
-use crate::engine::{Delivery, Ended, Engine, EngineError, Epoch, Link, SessionId, Touch};
-use crate::session::{AttachOutcome, Held, PollOutcome, Receipt};
+use crate::engine::{Cursor, Ended, Engine, EngineError, Link, SessionId, Touch};
+use crate::session::{AttachOutcome, Batch, Held, PollOutcome, Receipt};
 
 /// Bytes of a message id that are remembered as they are.
 const MAX_CONNECT_ID: usize = 64;
@@ -23,6 +24,8 @@ pub struct HeldConnect {
     pub session: SessionId,
     /// The reply, for when it is answered.
     reply: Box<Message>,
+    /// What it asked about time.
+    asked: Asked,
     /// How long to hold it.
     pub hold: Duration,
 }
@@ -30,14 +33,14 @@ pub struct HeldConnect {
 /// The answer to a connect over HTTP.
 pub(super) struct HttpAnswer {
     pub(super) reply: Message,
-    pub(super) deliveries: Vec<Arc<Delivery>>,
+    pub(super) batch: Batch,
     /// Of the deliveries.
     pub(super) receipt: Option<Receipt>,
 }
 
 impl From<Message> for HttpAnswer {
     fn from(reply: Message) -> Self {
-        Self { reply, deliveries: Vec::new(), receipt: None }
+        Self { reply, batch: Batch::default(), receipt: None }
     }
 }
 
@@ -47,8 +50,10 @@ pub(super) enum SocketConnect {
     Answer(Message),
     /// The socket holds the session now; the connect is answered now or held.
     Bound(Held, Result<Message, HeldConnect>),
-    /// The socket held the session already.
-    Held(HeldConnect),
+    /// The socket held the session already; the connect is held, and claims this.
+    Held(HeldConnect, Option<OwnedClaim>),
+    /// As above, answered now.
+    Answered(Message, Option<OwnedClaim>),
     /// This socket is done.
     Close(SocketClose),
 }
@@ -80,6 +85,7 @@ struct Checked {
     /// By the client's own word its last connect failed.
     retry: bool,
     eventsource: bool,
+    claim: Option<OwnedClaim>,
 }
 
 impl Server {
@@ -89,15 +95,25 @@ impl Server {
             Ok(connect) => connect,
             Err(refused) => return HttpConnect::Answer(Box::new((*refused).into())),
         };
-        let outcome =
-            if connect.eventsource { self.heartbeat(&connect.session).await } else { self.poll(&connect, alone).await };
+        let (outcome, acks) = match connect.eventsource {
+            true => (self.heartbeat(&connect.session).await, false),
+            false => self.poll(&connect, alone).await,
+        };
         let reply = match outcome {
-            Ok(PollOutcome::Deliver(deliveries, receipt)) => {
-                self.metrics().delivered.inc_by(deliveries.len() as u64);
-                let reply = self.accept_connect(message, false);
-                return HttpConnect::Answer(Box::new(HttpAnswer { reply, deliveries, receipt: Some(receipt) }));
+            Ok(PollOutcome::Deliver { batch, upto, receipt }) => {
+                self.metrics().delivered.inc_by(batch.deliveries.len() as u64);
+                let notice = Notice { ack: Some(upto).filter(|_| acks), gap: batch.gap.clone() };
+                let reply = notice.put(self.accept_connect(message, false));
+                return HttpConnect::Answer(Box::new(HttpAnswer { reply, batch, receipt: Some(receipt) }));
             }
-            Ok(PollOutcome::Empty) => self.accept_connect(message, connect.eventsource),
+            Ok(PollOutcome::Empty) => {
+                // Nothing came after what the client has: its own number says so.
+                let ack = match &connect.claim {
+                    Some(OwnedClaim::Ack(upto)) if acks => Some(Cursor::single(*upto)),
+                    _ => None,
+                };
+                Notice { ack, gap: None }.put(self.accept_connect(message, connect.eventsource))
+            }
             Ok(PollOutcome::Released) => self.release_connect(message.accept()),
             Ok(PollOutcome::Unknown) => self.unknown_session(message, request),
             Ok(PollOutcome::Hangup) => return HttpConnect::Hangup,
@@ -111,21 +127,31 @@ impl Server {
 
     /// Runs a poll to its end. While the engine is away the client is kept waiting, as for a message: so it learns at once
     /// how its session stands when the engine is back.
-    async fn poll(&self, connect: &Checked, alone: bool) -> Result<PollOutcome, EngineError> {
+    /// Tells also whether the connect acknowledged by number.
+    async fn poll(&self, connect: &Checked, alone: bool) -> (Result<PollOutcome, EngineError>, bool) {
         let deadline = Instant::now() + connect.hold;
         let mut patience = self.patience(deadline);
+        let mut acks = false;
         loop {
-            match self.try_poll(connect, alone, deadline).await {
+            match self.try_poll(connect, alone, deadline, &mut acks).await {
                 Err(error) if patience.engine_returns(&error).await => self.engine_failed("connect", &error),
-                outcome => return outcome,
+                outcome => return (outcome, acks),
             }
         }
     }
 
-    async fn try_poll(&self, connect: &Checked, alone: bool, deadline: Instant) -> Result<PollOutcome, EngineError> {
-        let link = Link::Poll { connect_id: connect.connect_id.as_deref(), retry: connect.retry && alone };
+    async fn try_poll(
+        &self,
+        connect: &Checked,
+        alone: bool,
+        deadline: Instant,
+        acks: &mut bool,
+    ) -> Result<PollOutcome, EngineError> {
+        let (connect_id, retry) = (connect.connect_id.as_deref(), connect.retry && alone);
+        let link = Link::Poll { connect_id, retry, claim: connect.claim.as_ref().map(OwnedClaim::borrow) };
         match self.sessions().attach(&connect.session, link).await? {
             AttachOutcome::Held(held) => {
+                *acks = held.acks();
                 // The first connect tells listeners that the session works: answered at once.
                 let left = deadline.saturating_duration_since(Instant::now());
                 let hold = if held.first() { Duration::ZERO } else { left };
@@ -149,45 +175,54 @@ impl Server {
         message: &Message,
         request: &RequestInfo,
         alone: bool,
-        bound: Option<(&SessionId, Epoch)>,
+        bound: Option<&Bound>,
     ) -> SocketConnect {
         let connect = match self.check_connect(message, request, alone) {
             Ok(connect) => connect,
             Err(refused) => return SocketConnect::Answer(*refused),
         };
-        let answer = |hold: Duration| {
+        // Answered now, with the number of an acknowledging client, or held.
+        let answer = |hold: Duration, ack: Option<Cursor>| {
             let reply = self.accept_connect(message, false);
             if hold.is_zero() {
-                Ok(reply)
+                Ok(Notice { ack, gap: None }.put(reply))
             } else {
-                Err(HeldConnect { session: connect.session.clone(), reply: reply.into(), hold })
+                let asked = Asked::of(message, request.dialect);
+                Err(HeldConnect { session: connect.session.clone(), reply: reply.into(), asked, hold })
             }
         };
-        if let Some((_, epoch)) = bound.filter(|(session, _)| **session == connect.session) {
-            return match self.sessions().store().touch(&connect.session, Some(epoch)).await {
-                Ok(Touch::Alive) => match answer(connect.hold) {
-                    Ok(reply) => SocketConnect::Answer(reply),
-                    Err(held) => SocketConnect::Held(held),
-                },
+        if let Some(bound) = bound.filter(|bound| bound.session == connect.session) {
+            let claim = connect.claim.clone().filter(|claim| claim.counts(bound.traits));
+            let answer = |hold| {
+                let ack = match &claim {
+                    Some(OwnedClaim::Ack(upto)) => Some(Cursor::single(*upto)),
+                    _ => None,
+                };
+                match answer(hold, ack) {
+                    Ok(reply) => SocketConnect::Answered(reply, claim.clone()),
+                    Err(held) => SocketConnect::Held(held, claim.clone()),
+                }
+            };
+            return match self.sessions().store().touch(&connect.session, Some(bound.epoch)).await {
+                Ok(Touch::Alive) => answer(connect.hold),
                 Ok(Touch::Stale) => SocketConnect::Close(SocketClose::Stale),
                 Ok(Touch::Unknown) => SocketConnect::Answer(self.unknown_session(message, request)),
                 Err(error) => {
                     // Not a reason to lose the socket. The next connect comes early enough to extend the session's life.
                     self.engine_failed("connect", &error);
-                    match answer(connect.hold / 2) {
-                        Ok(reply) => SocketConnect::Answer(reply),
-                        Err(held) => SocketConnect::Held(held),
-                    }
+                    answer(connect.hold / 2)
                 }
             };
         }
-        let link = Link::Socket { connect_id: connect.connect_id.as_deref(), retry: connect.retry && alone };
+        let (connect_id, retry) = (connect.connect_id.as_deref(), connect.retry && alone);
+        let link = Link::Socket { connect_id, retry, claim: connect.claim.as_ref().map(OwnedClaim::borrow) };
         let deadline = Instant::now() + connect.hold;
         match self.attach_patiently(&connect.session, link, deadline).await {
             Ok(AttachOutcome::Held(held)) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let hold = if held.first() { Duration::ZERO } else { left };
-                SocketConnect::Bound(held, answer(hold))
+                let ack = held.acks().then(|| held.sent().cursor);
+                SocketConnect::Bound(held, answer(hold, ack))
             }
             Ok(AttachOutcome::Unknown) => SocketConnect::Answer(self.unknown_session(message, request)),
             Ok(AttachOutcome::Late | AttachOutcome::Closed) => {
@@ -208,9 +243,9 @@ impl Server {
         Message { advice: Some(self.retry_advice().to_raw()), ..message.reject(&error) }
     }
 
-    /// Answers a held connect: its time is over, or another connect took its place.
-    pub fn answer_held(&self, held: HeldConnect) -> Message {
-        *held.reply
+    /// Answers a held connect: its time is over, another connect took its place, or there is something to say.
+    pub fn answer_held(&self, held: HeldConnect, notice: Notice) -> Message {
+        held.asked.answer(notice.put(*held.reply))
     }
 
     /// Answers a held connect whose session ended.
@@ -219,6 +254,16 @@ impl Server {
             Ended::Disconnected => self.release_connect(*held.reply),
             Ended::Expired | Ended::Gap => self.unknown_session(&held.reply, request),
         }
+    }
+
+    /// What a stream is told of a gap: the reply to a connect that it did not make.
+    pub fn tell_of_gap(&self, session: &SessionId, upto: Cursor) -> Message {
+        let message = Message {
+            channel: "/meta/connect".to_owned(),
+            client_id: Some(session.as_str().to_owned()),
+            ..Message::default()
+        };
+        Notice { ack: None, gap: Some(upto) }.put(message.accept())
     }
 
     fn check_connect(&self, message: &Message, request: &RequestInfo, alone: bool) -> Result<Checked, Box<Message>> {
@@ -239,6 +284,13 @@ impl Server {
                 Some(_) => {}
             }
         }
+        let claim = match OwnedClaim::of(message) {
+            Ok(claim) => claim,
+            Err(malformed) => {
+                error = Some(malformed.to_string());
+                None
+            }
+        };
         let (Some(session), None) = (session, error.as_ref()) else {
             return Err(Box::new(self.refuse_connect(message, error.unwrap_or_default(), request)));
         };
@@ -250,6 +302,7 @@ impl Server {
             hold,
             retry: request.dialect.zero_timeout_is_retry() && requested == Some(Duration::ZERO),
             eventsource: kind_name.as_deref() == Some("eventsource"),
+            claim,
         })
     }
 

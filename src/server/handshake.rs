@@ -5,10 +5,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
+use super::claims::{self, Wishes, with_ext};
 use super::{RequestInfo, Server, ServerEvent};
 use crate::bayeux::json::{self, Raw};
-use crate::bayeux::{BayeuxError, Message};
-use crate::engine::{Create, Engine, SessionId};
+use crate::bayeux::{BayeuxError, Message, Pattern};
+use crate::engine::{Create, Creation, Cursor, Engine, SessionId, Traits};
 use crate::metrics::Limit;
 
 /// Every connection type, whatever the client can do (wire contract, 1.6).
@@ -28,12 +29,35 @@ impl Server {
         if let Some(error) = refusal(message, request) {
             return self.refuse_handshake(message, reply, error, request);
         }
+        let Wishes { traits, resumed } = match Wishes::of(message) {
+            Ok(wishes) => wishes,
+            Err(error) => return self.refuse_handshake(message, reply, error.to_string(), request),
+        };
         let session = SessionId::random();
         // A session lives for two time-outs after it was last heard of (wire contract, 1.10).
         let lifetime: Duration = self.settings().timeout * 2;
         let (store, max) = (self.sessions().store(), self.settings().max_sessions);
-        match self.insist("create", || store.create(&session, lifetime, max).boxed()).await {
-            Ok(Create::Created) => {}
+        let resumed = match resumed {
+            Some((at, names)) => {
+                let limit = self.settings().max_subscriptions;
+                if names.len() > limit {
+                    self.metrics().limit(Limit::Subscriptions);
+                    let error = BayeuxError::limit(403, "", format!("Too many subscriptions: the limit is {limit}"));
+                    return self.refuse_handshake(message, reply, error.to_string(), request);
+                }
+                Some((at, self.resumable(names, &session, message, request).await))
+            }
+            None => None,
+        };
+        let creation = Creation {
+            session: &session,
+            lifetime,
+            max,
+            traits,
+            resumed: resumed.as_ref().map(|(at, patterns)| (at, &**patterns)),
+        };
+        let start = match self.insist("create", || store.create(creation.clone()).boxed()).await {
+            Ok(Create::Created(start)) => start,
             Ok(Create::TooMany) => {
                 self.metrics().limit(Limit::Sessions);
                 let text = format!("Too many sessions: the limit is {}", self.settings().max_sessions);
@@ -43,17 +67,21 @@ impl Server {
                 let error = self.engine_error("create", &error).to_string();
                 return self.refuse_handshake(message, reply, error, request);
             }
-        }
+        };
         tracing::debug!(%session, transport = request.transport.as_str(), "session made");
         if !request.internal {
             self.0.events.emit(|| ServerEvent::Handshake { session: session.clone() });
+            for channel in resumed.iter().flat_map(|(_, patterns)| patterns) {
+                self.0.events.emit(|| ServerEvent::Subscribe { session: session.clone(), channel: channel.clone() });
+            }
         }
-        Message {
+        let reply = Message {
             successful: Some(true),
             client_id: Some(session.as_str().to_owned()),
             advice: Some(self.retry_advice().to_raw()),
             ..reply
-        }
+        };
+        with_ext(reply, &granted(traits, &start, resumed.as_ref().map(|(_, patterns)| &**patterns)))
     }
 
     fn refuse_handshake(&self, message: &Message, reply: Message, error: String, request: &RequestInfo) -> Message {
@@ -65,6 +93,21 @@ impl Server {
             ..reply
         }
     }
+}
+
+/// What was asked for and is given.
+fn granted(traits: Traits, start: &Cursor, resumed: Option<&[Pattern]>) -> Vec<(&'static str, String)> {
+    let mut fields = Vec::new();
+    for (granted, name) in [(traits.ack, "ack"), (traits.resume, "resume"), (traits.replay, "replay")] {
+        if granted {
+            fields.push((name, "true".to_owned()));
+        }
+    }
+    if traits.resume {
+        fields.push(("position", claims::written(start)));
+        fields.extend(resumed.map(|patterns| ("subscriptions", claims::list(patterns))));
+    }
+    fields
 }
 
 /// Why the handshake cannot be; the last reason counts, as in Faye.

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::batch::Handled;
 use super::{RequestInfo, Server};
 use crate::bayeux::{Channel, Message, Pattern, json};
 use crate::engine::{Delivery, Ended, Engine, Epoch, Link, SessionId};
@@ -186,7 +187,7 @@ async fn ask(server: &Server, message: Message, internal: bool) -> Result<Messag
     let request = RequestInfo { internal, ..RequestInfo::in_process() };
     let message =
         if internal { message } else { server.incoming(message, &request).await.ok_or(LocalError::Dropped)? };
-    let reply = server.handle(message, &request).await;
+    let Handled { reply, .. } = server.handle(message, &request).await;
     match reply.successful {
         Some(true) => Ok(reply),
         _ => Err(LocalError::Refused(reply.error.unwrap_or_default())),
@@ -282,7 +283,7 @@ async fn serve(server: &Server, shared: &Shared, held: Held) -> bool {
         };
         match step {
             Step::Ready => {
-                for delivery in held.take(TAKE) {
+                for delivery in held.take(TAKE).deliveries {
                     hand_out(shared, &delivery).await;
                 }
                 held.confirm(&held.sent());

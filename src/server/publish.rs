@@ -2,22 +2,23 @@
 
 use serde_json::value::RawValue;
 
+use super::batch::Handled;
 use super::{RequestInfo, Server, ServerEvent, session_of};
 use crate::bayeux::{BayeuxError, Channel, Message};
-use crate::engine::{Engine, Publication};
+use crate::engine::{Engine, Publication, Published};
 
 impl Server {
-    /// Stores the message; gives its reply.
-    pub(super) async fn publish(&self, message: Message, request: &RequestInfo) -> Message {
+    /// Stores the message, or gives it to the service that answers its channel.
+    pub(super) async fn publish(&self, message: Message, request: &RequestInfo) -> Handled {
         let reply = message.reply();
         let advice = message.reply_advice.clone();
         match self.try_publish(message, request).await {
-            Ok(()) => Message { successful: Some(true), ..reply },
-            Err(error) => Message { successful: Some(false), error: Some(error), advice, ..reply },
+            Ok(event) => Handled { reply: Message { successful: Some(true), ..reply }, event },
+            Err(error) => Message { successful: Some(false), error: Some(error), advice, ..reply }.into(),
         }
     }
 
-    async fn try_publish(&self, mut message: Message, request: &RequestInfo) -> Result<(), String> {
+    async fn try_publish(&self, mut message: Message, request: &RequestInfo) -> Result<Option<Message>, String> {
         if message.data.is_none() && !request.dialect.requires_version_and_types() {
             // CometD publishes without data; subscribers can tell an event from a reply only by its presence.
             message.data = Some(RawValue::NULL.to_owned());
@@ -32,7 +33,10 @@ impl Server {
         if request.dialect.publish_needs_session() && !request.is_local() {
             self.expect_publisher(&message, request).await.map_err(|error| error.to_string())?;
         }
-        self.store_message(channel, message, request).await.map_err(|error| error.to_string())
+        if let Some(answer) = self.serve(&channel, &message, request).await {
+            return answer.map(Some).map_err(|error| error.to_string());
+        }
+        self.store_message(channel, message, request).await.map(|()| None).map_err(|error| error.to_string())
     }
 
     async fn expect_publisher(&self, message: &Message, request: &RequestInfo) -> Result<(), BayeuxError> {
@@ -53,9 +57,17 @@ impl Server {
         array.push(b'[');
         delivery.encode_into(&mut array);
         array.push(b']');
-        let publication = Publication { channel: channel.clone(), array: array.into() };
-        if let Err(error) = self.sessions().store().publish(publication).await {
-            return Err(self.engine_error("publish", &error));
+        let retention = self.settings().retention.rule(&channel).map(|rule| rule.retention);
+        let fingerprint = delivery.fingerprint;
+        let publication = Publication { channel: channel.clone(), array: array.into(), retention, fingerprint };
+        match self.sessions().store().publish(publication).await {
+            Ok(Published::Stored(_)) => {}
+            Ok(Published::Repeated) => {
+                tracing::debug!(%channel, "a publish that was stored before");
+                self.metrics().repeated.inc();
+                return Ok(());
+            }
+            Err(error) => return Err(self.engine_error("publish", &error)),
         }
         if request.internal {
             return Ok(());

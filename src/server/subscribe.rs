@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
+use super::claims::{replays_start, with_ext};
 use super::{RequestInfo, Server, ServerEvent, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Engine, SessionId, Subscribe, Unsubscribe};
+use crate::engine::{Engine, ReplayStart, ReplayWish, SessionId, Subscribe, Unsubscribe};
 use crate::metrics::Limit;
 
 /// Which of the two.
@@ -35,25 +36,27 @@ impl Server {
             (None, Some(_), _) => Err(request.dialect.missing_client().to_string()),
             (_, _, Some(error)) => Err(error.clone()),
             (Some(session), Some(wanted), None) => {
-                self.apply(&session, wanted, request, change).await.map_err(|error| error.to_string())
+                self.apply(&session, wanted, message, request, change).await.map_err(|error| error.to_string())
             }
         };
-        Message {
-            successful: Some(outcome.is_ok()),
-            error: outcome.err(),
-            advice: message.reply_advice.clone(),
-            ..reply
-        }
+        let (starts, error) = match outcome {
+            Ok(starts) => (starts, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let advice = message.reply_advice.clone();
+        let reply = Message { successful: Some(error.is_none()), error, advice, ..reply };
+        with_ext(reply, &replays_start(&starts))
     }
 
     async fn apply(
         &self,
         session: &SessionId,
         wanted: &RawValue,
+        message: &Message,
         request: &RequestInfo,
         change: Change,
-    ) -> Result<(), BayeuxError> {
-        let mut known_to_exist = false;
+    ) -> Result<Vec<(Pattern, ReplayStart)>, BayeuxError> {
+        let (mut known_to_exist, mut starts) = (false, Vec::new());
         let channels = json::elements(wanted).unwrap_or_else(|| vec![wanted]);
         let max = self.settings().max_subscriptions;
         if channels.len() > max {
@@ -61,30 +64,44 @@ impl Server {
             return Err(BayeuxError::limit(403, "", format!("Too many subscriptions: the limit is {max}")));
         }
         for channel in &channels {
-            let checked = self.subscribable(channel, request);
+            let checked = self.change_of(channel, message, request, change);
             // Without an effect so far, nobody has said yet that the session exists; a client that does not exist is
             // told so first, whatever the channel.
             if !matches!(checked, Ok(Some(_))) && !known_to_exist {
                 self.expect_session(session, request).await?;
             }
             known_to_exist = true;
-            if let Some(pattern) = checked? {
-                self.change_one(session, &pattern, request, change).await?;
+            if let Some((pattern, wish)) = checked? {
+                let start = self.change_one(session, &pattern, wish, request, change).await?;
+                starts.extend(start.map(|start| (pattern, start)));
             }
         }
         if channels.is_empty() {
             self.expect_session(session, request).await?;
         }
-        Ok(())
+        Ok(starts)
     }
 
-    /// The pattern to be changed; `None` where the dialect accepts the channel and records nothing.
-    fn subscribable(&self, channel: &RawValue, request: &RequestInfo) -> Result<Option<Pattern>, BayeuxError> {
+    /// The pattern to be changed, with the replay that is wished for it.
+    fn change_of(
+        &self,
+        channel: &RawValue,
+        message: &Message,
+        request: &RequestInfo,
+        change: Change,
+    ) -> Result<Option<(Pattern, Option<ReplayWish>)>, BayeuxError> {
         let name: Cow<'_, str> = match json::string(channel) {
             Some(name) => name,
             None => return Err(BayeuxError::invalid_channel(json::to_js_string(channel))),
         };
-        let pattern = self.pattern(&name, request)?;
+        let Some(pattern) = self.subscribable(&name, request)? else { return Ok(None) };
+        let wish = if change == Change::Subscribe { self.replay_wish(message, &pattern)? } else { None };
+        Ok(Some((pattern, wish)))
+    }
+
+    /// The pattern that may be subscribed to; `None` where the dialect accepts the channel and records nothing.
+    pub(super) fn subscribable(&self, name: &str, request: &RequestInfo) -> Result<Option<Pattern>, BayeuxError> {
+        let pattern = self.pattern(name, request)?;
         match pattern.realm() {
             _ if request.is_local() => Ok(Some(pattern)),
             Realm::Broadcast => Ok(Some(pattern)),
@@ -97,23 +114,24 @@ impl Server {
         &self,
         session: &SessionId,
         pattern: &Pattern,
+        wish: Option<ReplayWish>,
         request: &RequestInfo,
         change: Change,
-    ) -> Result<(), BayeuxError> {
+    ) -> Result<Option<ReplayStart>, BayeuxError> {
         let unknown = || Err(request.dialect.unknown_client(session.as_str()));
         let (store, max) = (self.sessions().store(), self.settings().max_subscriptions);
         match change {
             Change::Subscribe => {
-                match self.insist("subscribe", || store.subscribe(session, pattern, max).boxed()).await {
-                    Ok(Subscribe::Added) => {
+                match self.insist("subscribe", || store.subscribe(session, pattern, max, wish).boxed()).await {
+                    Ok(Subscribe::Added(start)) => {
                         if !request.internal {
                             let event =
                                 || ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() };
                             self.0.events.emit(event);
                         }
-                        Ok(())
+                        Ok(start)
                     }
-                    Ok(Subscribe::Kept) => Ok(()),
+                    Ok(Subscribe::Kept) => Ok(None),
                     Ok(Subscribe::TooMany) => {
                         self.metrics().limit(Limit::Subscriptions);
                         let text = format!("Too many subscriptions: the limit is {max}");
@@ -128,9 +146,9 @@ impl Server {
                     Ok(Unsubscribe::Removed) => {
                         let event = || ServerEvent::Unsubscribe { session: session.clone(), channel: pattern.clone() };
                         self.0.events.emit(event);
-                        Ok(())
+                        Ok(None)
                     }
-                    Ok(Unsubscribe::Absent) => Ok(()),
+                    Ok(Unsubscribe::Absent) => Ok(None),
                     Ok(Unsubscribe::Unknown) => unknown(),
                     Err(error) => Err(self.engine_error("unsubscribe", &error)),
                 }

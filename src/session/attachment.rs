@@ -2,7 +2,8 @@
 //!
 //! Deliveries rise strictly in position: the `queued` frontier is the only duplicate check. While the attachment is
 //! [`Mode::Joining`] nothing leaves it; what the feed brings is kept aside and merged after the read. One that cannot
-//! keep up is [`Mode::Behind`]: it leaves the live path and reads the logs again once its outbox is empty.
+//! keep up is [`Mode::Behind`]: it leaves the live path and reads the logs again once its outbox is empty. While a replay
+//! is due it is [`Mode::Replaying`]: the outbox holds a chunk of it, and everything live stays in the logs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use tokio::sync::Notify;
 
 use crate::bayeux::Pattern;
 use crate::engine::{
-    Attached, Commit, Cursor, Delivery, Ended, Epoch, Position, Progress, SessionId, Snapshot, Subscription, Version,
+    Attached, Commit, Cursor, Delivery, Ended, Epoch, Form, Position, Progress, Reach, Replayed, SessionId, Snapshot,
+    Subscription, Traits, Version,
 };
 use crate::hub::{MemberId, Receiver};
 
@@ -64,13 +66,40 @@ pub(super) struct Ticket {
     pub(super) behind: bool,
 }
 
+/// What a transport has taken, to send it in this order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The messages.
+    pub deliveries: Vec<Arc<Delivery>>,
+    /// In which form.
+    pub form: Form,
+    /// To be told first: messages are missing. Nothing more comes of what lies up to here.
+    pub gap: Option<Cursor>,
+}
+
+impl Batch {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty() && self.gap.is_none()
+    }
+}
+
+/// The part of a replay that is to be read next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ReplayPlan {
+    pub(super) pattern: Pattern,
+    pub(super) since: Position,
+    pub(super) from: Position,
+}
+
 /// A session held by a poll, socket, stream or local client of this node.
 pub struct Attachment {
     session: SessionId,
     epoch: Epoch,
     connect_id: Option<Box<str>>,
     /// A repeated poll delivers nothing past this.
-    ceiling: Option<Cursor>,
+    ceiling: Option<Reach>,
+    traits: Traits,
     member: MemberId,
     limits: Limits,
     state: Mutex<State>,
@@ -93,10 +122,14 @@ struct State {
     outbox_bytes: usize,
     /// Everything up to here is in the outbox, was taken, or is not for this session.
     queued: Cursor,
-    /// Everything up to here was taken by the transport.
-    sent: Cursor,
+    /// Everything up to here was taken by the transport. Replays move only here.
+    sent: Reach,
     /// Everything up to here has arrived at the client.
-    confirmed: Cursor,
+    confirmed: Reach,
+    /// The chunk of a replay that is in the outbox, and whether nothing comes after it.
+    replaying: Option<(Pattern, Position, bool)>,
+    /// Not told yet: messages are missing.
+    gap: Option<Cursor>,
     version: Version,
     subscriptions: Vec<Subscription>,
     end: Option<End>,
@@ -107,6 +140,7 @@ enum Mode {
     Joining,
     Live,
     Behind,
+    Replaying,
 }
 
 impl Attachment {
@@ -117,7 +151,7 @@ impl Attachment {
         member: MemberId,
         limits: Limits,
     ) -> Self {
-        let Attached { epoch, version, subscriptions, cursor, ceiling, .. } = attached;
+        let Attached { epoch, version, subscriptions, cursor, ceiling, traits, .. } = attached;
         let state = State {
             mode: Mode::Joining,
             due: true,
@@ -129,14 +163,17 @@ impl Attachment {
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             queued: cursor.clone(),
-            sent: cursor.clone(),
-            confirmed: cursor,
+            sent: cursor.clone().into(),
+            confirmed: cursor.into(),
+            replaying: None,
+            gap: None,
             version,
             subscriptions,
             end: None,
         };
         let connect_id = connect_id.map(Into::into);
-        Self { session, epoch, connect_id, ceiling, member, limits, state: Mutex::new(state), changed: Notify::new() }
+        let (state, changed) = (Mutex::new(state), Notify::new());
+        Self { session, epoch, connect_id, ceiling, traits, member, limits, state, changed }
     }
 
     /// The session.
@@ -158,7 +195,12 @@ impl Attachment {
         self.member
     }
 
-    pub(super) fn ceiling(&self) -> Option<&Cursor> {
+    /// What the session asked for when it was made.
+    pub fn traits(&self) -> Traits {
+        self.traits
+    }
+
+    pub(super) fn ceiling(&self) -> Option<&Reach> {
         self.ceiling.as_ref()
     }
 
@@ -173,14 +215,25 @@ impl Attachment {
         }
     }
 
+    /// As [`Attachment::next`] for a transport that must not send now.
+    pub async fn next_but_ready(&self) -> Step {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(step) = self.step().filter(|step| *step != Step::Ready) {
+                return step;
+            }
+            changed.await;
+        }
+    }
+
     /// What there is to do, if anything.
     pub fn step(&self) -> Option<Step> {
         let state = self.state.lock();
         match (state.end, state.mode) {
             (Some(end), _) => Some(Step::Ended(end)),
             (None, Mode::Joining) => state.due.then_some(Step::Refresh),
-            (None, Mode::Live) => (!state.outbox.is_empty()).then_some(Step::Ready),
-            (None, Mode::Behind) => Some(if state.outbox.is_empty() { Step::Refresh } else { Step::Ready }),
+            (None, Mode::Live) => state.has_news().then_some(Step::Ready),
+            (None, Mode::Behind | Mode::Replaying) => Some(if state.has_news() { Step::Ready } else { Step::Refresh }),
         }
     }
 
@@ -222,51 +275,77 @@ impl Attachment {
     }
 
     /// Takes what waits, in order, up to about `max_bytes` (but at least one message, if any).
-    pub fn take(&self, max_bytes: usize) -> Vec<Arc<Delivery>> {
+    pub fn take(&self, max_bytes: usize) -> Batch {
         let mut state = self.state.lock();
         if state.mode == Mode::Joining {
-            return Vec::new();
+            return Batch::default();
         }
         let (mut count, mut bytes) = (0, 0);
+        let top = self.ceiling.as_ref().map(|ceiling| match &state.replaying {
+            Some((pattern, since, _)) => Cursor::single(ceiling.replayed(pattern, *since).unwrap_or_default()),
+            None => ceiling.cursor.clone(),
+        });
         for delivery in &state.outbox {
-            let beyond = self.ceiling.as_ref().is_some_and(|top| delivery.position > top.get(delivery.partition));
+            let beyond = top.as_ref().is_some_and(|top| delivery.position > top.get(delivery.partition));
             if beyond || (count > 0 && bytes + delivery.array.len() > max_bytes) {
                 break;
             }
             bytes += delivery.array.len();
             count += 1;
         }
-        let taken: Vec<_> = state.outbox.drain(..count).collect();
+        let deliveries: Vec<_> = state.outbox.drain(..count).collect();
         state.outbox_bytes -= bytes;
-        for delivery in &taken {
-            state.sent.raise(delivery.partition, delivery.position);
+        let replayed = state.note_taken(&deliveries);
+        let gap = state.gap.take();
+        if let Some(told) = &gap {
+            state.sent.cursor.raise_all(told);
         }
         if state.outbox.is_empty() && state.outbox.capacity() > 64 {
             state.outbox = VecDeque::new();
         }
-        taken
+        let form = match self.traits.positions() {
+            false => Form::Plain,
+            true if replayed => Form::Replayed,
+            true => Form::Positioned,
+        };
+        Batch { deliveries, form, gap }
     }
 
     /// Nothing of what was taken since `sent` left the node after all: all of it is due again.
-    pub(super) fn untake(&self, sent: Cursor) {
+    pub(super) fn untake(&self, sent: Reach) {
         self.state.lock().sent = sent;
         self.hold(true);
     }
 
+    /// The client has less than was sent: everything past what it has is due again.
+    pub fn rewind(&self, cursor: &Cursor) {
+        {
+            let mut state = self.state.lock();
+            let mut sent = state.confirmed.cursor.clone();
+            sent.raise_all(cursor);
+            state.sent.cursor = sent;
+        }
+        self.hold(false);
+    }
+
     /// How far the transport has taken.
-    pub fn sent(&self) -> Cursor {
+    pub fn sent(&self) -> Reach {
         self.state.lock().sent.clone()
     }
 
     /// Everything up to `cursor` has arrived (or, for a stream, was written). Clamped to what was sent.
-    pub(super) fn confirm(&self, cursor: &Cursor) {
+    pub(super) fn confirm(&self, upto: &Reach) {
         let mut state = self.state.lock();
         let clamped: Cursor = {
-            let sent = state.sent.positions().iter();
-            let asked = cursor.positions().iter().copied().chain(std::iter::repeat(Position::default()));
+            let sent = state.sent.cursor.positions().iter();
+            let asked = upto.cursor.positions().iter().copied().chain(std::iter::repeat(Position::default()));
             sent.zip(asked).map(|(sent, asked)| asked.min(*sent)).collect()
         };
-        state.confirmed.raise_all(&clamped);
+        state.confirmed.cursor.raise_all(&clamped);
+        for moved in &upto.replays {
+            let Some(sent) = state.sent.replayed(&moved.pattern, moved.since) else { continue };
+            state.confirmed.raise_replay(&Replayed { upto: moved.upto.min(sent), ..moved.clone() });
+        }
     }
 
     /// What a commit or detach reports.
@@ -276,7 +355,7 @@ impl Attachment {
             session: self.session.clone(),
             epoch: self.epoch,
             version: state.version,
-            cursor: state.confirmed.clone(),
+            upto: state.confirmed.clone(),
             progress,
         }
     }
@@ -296,7 +375,7 @@ impl Attachment {
             return None;
         }
         let behind = state.mode == Mode::Behind;
-        if behind {
+        if behind || state.mode == Mode::Replaying {
             state.generation = state.generation.wrapping_add(1);
         }
         state.mode = Mode::Joining;
@@ -332,6 +411,52 @@ impl Attachment {
         (joined, left)
     }
 
+    /// The replay that is due next, if any: before anything live. A repeated poll replays only what it did before.
+    pub(super) fn next_replay(&self) -> Option<ReplayPlan> {
+        let state = self.state.lock();
+        state.subscriptions.iter().find_map(|one| {
+            let from = one.replay?.max(state.sent.replayed(&one.pattern, one.since).unwrap_or_default());
+            let upto = match &self.ceiling {
+                Some(ceiling) => ceiling.replayed(&one.pattern, one.since).unwrap_or_default(),
+                None => one.since,
+            };
+            (from < upto).then(|| ReplayPlan { pattern: one.pattern.clone(), since: one.since, from })
+        })
+    }
+
+    /// Puts a chunk of a replay into the outbox. False when there is more to do: the refresh is void, or the replay is
+    /// through.
+    pub(super) fn finish_replay(
+        &self,
+        ticket: Ticket,
+        plan: ReplayPlan,
+        deliveries: Vec<Arc<Delivery>>,
+        through: bool,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return true;
+        }
+        if state.generation != ticket.generation || state.resync {
+            return false;
+        }
+        let ReplayPlan { pattern, since, .. } = plan;
+        if deliveries.is_empty() {
+            state.sent.raise_replay(&Replayed { pattern, since, upto: since });
+            return false;
+        }
+        state.mode = Mode::Replaying;
+        state.held = Vec::new();
+        state.held_bytes = 0;
+        state.overflowed = false;
+        state.outbox_bytes = deliveries.iter().map(|delivery| delivery.array.len()).sum();
+        state.outbox = deliveries.into();
+        state.replaying = Some((pattern, since, through));
+        drop(state);
+        self.changed.notify_one();
+        true
+    }
+
     /// Each log with the position after which it has to be read.
     pub(super) fn reading_plan(&self) -> Vec<(Pattern, Position)> {
         let state = self.state.lock();
@@ -343,7 +468,10 @@ impl Attachment {
     /// Starts without reading: the logs hold nothing for the session up to `clock`, and what came since was offered.
     pub(super) fn start_warm(&self, clock: Cursor) {
         if let Some(ticket) = self.begin_warm() {
-            self.finish_refresh(ticket, Some(&Snapshot { deliveries: Vec::new(), upto: clock, truncated: false }));
+            self.finish_refresh(
+                ticket,
+                Some(&Snapshot { deliveries: Vec::new(), upto: clock, truncated: false, gap: false }),
+            );
         }
     }
 
@@ -368,7 +496,13 @@ impl Attachment {
             return false;
         }
         state.mode = Mode::Live;
+        state.replaying = None;
         if let Some(snapshot) = snapshot {
+            if snapshot.gap {
+                // Up to the first message that is left: whoever is told so must not take that one for old.
+                let before_first = |first: &Arc<Delivery>| Cursor::single(Position(first.position.0.saturating_sub(1)));
+                state.gap = Some(snapshot.deliveries.first().map_or_else(|| snapshot.upto.clone(), before_first));
+            }
             for delivery in &snapshot.deliveries {
                 state.enqueue(delivery, &self.limits);
             }
@@ -392,9 +526,33 @@ impl Attachment {
 }
 
 impl State {
+    /// Whether there is something to take.
+    fn has_news(&self) -> bool {
+        !self.outbox.is_empty() || self.gap.is_some()
+    }
+
+    /// Notes that these were taken; gives whether they belong to a replay.
+    fn note_taken(&mut self, deliveries: &[Arc<Delivery>]) -> bool {
+        let Some((pattern, since, through)) = &self.replaying else {
+            for delivery in deliveries {
+                self.sent.cursor.raise(delivery.partition, delivery.position);
+            }
+            return false;
+        };
+        let last = deliveries.last().map(|delivery| delivery.position);
+        let upto = if *through && self.outbox.is_empty() { Some(*since) } else { last };
+        if let Some(upto) = upto {
+            self.sent.raise_replay(&Replayed { pattern: pattern.clone(), since: *since, upto });
+        }
+        true
+    }
+
     /// Forgets what was not sent.
     fn rewind(&mut self) {
-        self.queued = self.sent.clone();
+        self.queued = self.sent.cursor.clone();
+        self.replaying = None;
+        // Found again by the next read.
+        self.gap = None;
         self.outbox.clear();
         self.outbox_bytes = 0;
         self.held.clear();
@@ -450,7 +608,7 @@ impl Receiver for Attachment {
                 state.held_bytes += delivery.array.len();
                 state.held.push(delivery.clone());
             }
-            Mode::Behind => {}
+            Mode::Behind | Mode::Replaying => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::attachment::End;
 use super::committer::Dirty;
 use super::registry::{Held, Sessions};
-use crate::engine::{Commit, CommitOutcome, Cursor, Ended, Engine, EngineError, Progress, SessionId};
+use crate::engine::{Commit, CommitOutcome, Ended, Engine, EngineError, Progress, Reach, SessionId};
 
 /// How often progress is written. What was confirmed since is delivered again if the node dies.
 pub const COMMIT_EVERY: Duration = Duration::from_secs(2);
@@ -13,15 +13,15 @@ pub const COMMIT_EVERY: Duration = Duration::from_secs(2);
 const BATCH: usize = 256;
 
 impl Held {
-    /// The client has everything up to `cursor`; written to the engine with the next batch.
-    pub fn confirm(&self, cursor: &Cursor) {
-        self.attachment().confirm(cursor);
+    /// The client has everything up to here; written to the engine with the next batch.
+    pub fn confirm(&self, upto: &Reach) {
+        self.attachment().confirm(upto);
         self.sessions().committer().note(self.attachment(), Progress::Confirmed);
     }
 
-    /// Everything up to `cursor` was written to the event stream.
-    pub fn flushed(&self, cursor: &Cursor) {
-        self.attachment().confirm(cursor);
+    /// Everything up to here was written to the event stream.
+    pub fn flushed(&self, upto: &Reach) {
+        self.attachment().confirm(upto);
         self.sessions().committer().note(self.attachment(), Progress::Flushed);
     }
 

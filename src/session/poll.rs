@@ -1,13 +1,12 @@
 //! One poll, from attach to reply: waits for messages, writes down what the reply will carry, and only then lets it go.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attachment::{End, Step};
+use super::attachment::{Batch, End, Step};
 use super::registry::{Held, Sessions};
-use crate::engine::{Conclude, Delivery, Ended, Engine, EngineError, Epoch, Record, RecordRequest, SessionId};
+use crate::engine::{Conclude, Cursor, Ended, Engine, EngineError, Epoch, Record, RecordRequest, SessionId};
 
 /// How long a poll that lost its session to another tab for the fourth time is kept waiting, at the most.
 const CONTENTION_DELAY: Duration = Duration::from_secs(2);
@@ -15,7 +14,14 @@ const CONTENTION_DELAY: Duration = Duration::from_secs(2);
 /// How a poll ends.
 pub enum PollOutcome {
     /// Send these; they are recorded.
-    Deliver(Vec<Arc<Delivery>>, Receipt),
+    Deliver {
+        /// What to send.
+        batch: Batch,
+        /// How far it reaches.
+        upto: Cursor,
+        /// To be told how the reply leaves.
+        receipt: Receipt,
+    },
     /// Answer without messages.
     Empty,
     /// The client disconnected: answer with advice `none`.
@@ -126,7 +132,7 @@ impl Held {
             upto: &upto,
         };
         match self.sessions().store().record(request).await {
-            Ok(Record::Recorded) => Some(PollOutcome::Deliver(batch, receipt)),
+            Ok(Record::Recorded) => Some(PollOutcome::Deliver { batch, upto: upto.cursor, receipt }),
             Ok(Record::Outdated) => {
                 receipt.not_recorded();
                 self.untake(before);

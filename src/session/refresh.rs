@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::attachment::{Attachment, End};
 use super::registry::Sessions;
-use crate::engine::{Ended, Engine, EngineError, Read, ReadRequest, Subscriptions};
+use crate::engine::{Ended, Engine, EngineError, Read, ReadRequest, Replay, ReplayRequest, Subscriptions};
 use crate::hub::Receiver;
 use crate::metrics::Limit;
 
@@ -48,6 +48,30 @@ impl Sessions {
                     return Ok(());
                 }
             }
+            if let Some(plan) = attachment.next_replay() {
+                let request = ReplayRequest {
+                    session,
+                    epoch,
+                    version: attachment.version(),
+                    pattern: &plan.pattern,
+                    since: plan.since,
+                    from: plan.from,
+                    max_messages: limits.outbox_messages,
+                    max_bytes: limits.outbox_bytes,
+                };
+                match store.replay(request).await? {
+                    Replay::Chunk { deliveries, through } => {
+                        self.metrics().replayed.inc_by(deliveries.len() as u64);
+                        if attachment.finish_replay(ticket, plan, deliveries, through) {
+                            return Ok(());
+                        }
+                    }
+                    Replay::Outdated => attachment.hold(true),
+                    Replay::Stale => attachment.end(End::Stale),
+                    Replay::Unknown => attachment.end(End::Session(Ended::Expired)),
+                }
+                continue;
+            }
             let plan = attachment.reading_plan();
             if plan.is_empty() {
                 if attachment.finish_refresh(ticket, None) {
@@ -66,6 +90,9 @@ impl Sessions {
             };
             match store.read(request).await? {
                 Read::Snapshot(snapshot) => {
+                    if snapshot.gap {
+                        self.metrics().gaps_told.inc();
+                    }
                     if attachment.finish_refresh(ticket, Some(&snapshot)) {
                         return Ok(());
                     }

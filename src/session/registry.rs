@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use super::attachment::{Attachment, End, Limits};
 use super::committer::Committer;
 use crate::engine::{
-    Attach, AttachRequest, Control, ControlKind, EndedSession, Engine, EngineError, Epoch, Link, SessionId, Store,
-    Version,
+    Attach, AttachRequest, Claim, Control, ControlKind, EndedSession, Engine, EngineError, Epoch, Link, SessionId,
+    Store, Version,
 };
 use crate::hub::{ControlSink, Hub, Receiver};
 use crate::metrics::Metrics;
@@ -79,13 +79,10 @@ pub struct Held {
     attachment: Arc<Attachment>,
     sessions: Sessions,
     first: bool,
+    acks: bool,
 }
 
 impl Held {
-    fn new(attachment: Arc<Attachment>, sessions: Sessions, first: bool) -> Self {
-        Self { attachment, sessions, first }
-    }
-
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
     }
@@ -93,6 +90,11 @@ impl Held {
     /// Whether it answers the session's first connect.
     pub fn first(&self) -> bool {
         self.first
+    }
+
+    /// Whether its connect acknowledged by number: nothing else confirms then.
+    pub fn acks(&self) -> bool {
+        self.acks
     }
 
     /// The attachment itself, for those who outlive the holding.
@@ -223,11 +225,12 @@ impl Sessions {
             Attach::Closed => return Ok(AttachOutcome::Closed),
             Attach::Unknown => return Ok(AttachOutcome::Unknown),
         };
-        let connect_id = match link {
-            Link::Poll { connect_id, .. } | Link::Socket { connect_id, .. } => connect_id,
-            Link::Stream { .. } | Link::Local => None,
+        let (connect_id, claim) = match link {
+            Link::Poll { connect_id, claim, .. } | Link::Socket { connect_id, claim, .. } => (connect_id, claim),
+            Link::Stream { .. } | Link::Local => (None, None),
         };
         let first = attached.first;
+        let acks = attached.traits.ack && matches!(claim, Some(Claim::Ack(_)));
         let (heads, clock) = (attached.heads.clone(), attached.clock.clone());
         let member = self.0.hub.member_id();
         let attachment = Arc::new(Attachment::new(session.clone(), attached, connect_id, member, self.0.limits));
@@ -238,11 +241,12 @@ impl Sessions {
         // A node that listens already, with nothing to read, need not ask.
         let plan = attachment.reading_plan();
         let logs = plan.iter().zip(&heads).map(|((pattern, from), head)| (pattern, *head, *from));
-        if attachment.ceiling().is_none() && plan.len() == heads.len() && self.0.hub.is_warm(moment, logs) {
+        let reads_nothing = attachment.ceiling().is_none() && attachment.next_replay().is_none();
+        if reads_nothing && plan.len() == heads.len() && self.0.hub.is_warm(moment, logs) {
             attachment.start_warm(clock);
         }
         attaching.install(&attachment);
-        Ok(AttachOutcome::Held(Held::new(attachment, self.clone(), first)))
+        Ok(AttachOutcome::Held(Held { attachment, sessions: self.clone(), first, acks }))
     }
 
     /// Ends all attachments: the node stops. Later attaches end at once.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use warp::reply::{Reply, Response};
 
 use super::{Arrival, Mount, Web, cors, reply};
-use crate::engine::{Cursor, Epoch, LastEvent, Link, Position, Progress, SessionId};
+use crate::engine::{Cursor, Epoch, Form, LastEvent, Link, Position, Progress, Reach, SessionId};
 use crate::server::{RequestInfo, Transport};
 use crate::session::{AttachOutcome, Held, Step};
 
@@ -96,7 +96,7 @@ impl Stream {
 
     /// Until the session or the connection ends.
     async fn pump(&self) {
-        let opening = format!("retry: 5000\r\nid: {}\r\n\r\n", event_id(self.held.epoch(), &self.held.sent()));
+        let opening = format!("retry: 5000\r\nid: {}\r\n\r\n", event_id(self.held.epoch(), &self.held.sent().cursor));
         if !self.write(opening.into(), &self.held.sent()).await {
             return;
         }
@@ -139,16 +139,24 @@ impl Stream {
         let server = self.web.server();
         let rewrite = server.rewrites_deliveries();
         let mut chunk = String::new();
-        let mut cursor = self.held.sent();
-        let deliveries = self.held.take(TAKE);
-        server.metrics().delivered.inc_by(deliveries.len() as u64);
-        for delivery in deliveries {
-            cursor.raise(delivery.partition, delivery.position);
+        let mut cursor = self.held.sent().cursor;
+        let batch = self.held.take(TAKE);
+        server.metrics().delivered.inc_by(batch.deliveries.len() as u64);
+        if let Some(upto) = batch.gap {
+            // No connect waits here whose reply could say it.
+            let told = server.tell_of_gap(self.held.session(), upto).encode();
+            let _ = write!(chunk, "data: [{}]\r\n\r\n", String::from_utf8_lossy(&told));
+        }
+        for delivery in batch.deliveries {
+            if batch.form != Form::Replayed {
+                // What is replayed lies below what came before.
+                cursor.raise(delivery.partition, delivery.position);
+            }
             let array = if rewrite {
-                let Some(json) = server.rewrite_delivery(&delivery, &self.request).await else { continue };
+                let Some(json) = server.rewrite_delivery(&delivery, batch.form, &self.request).await else { continue };
                 format!("[{}]", String::from_utf8_lossy(&json))
             } else {
-                String::from_utf8_lossy(&delivery.array).into_owned()
+                String::from_utf8_lossy(&delivery.array_as(batch.form)).into_owned()
             };
             // Compact JSON has no line breaks, but a publisher's raw payload may: each line is a field of its own.
             let _ = write!(chunk, "id: {}\r\n", event_id(self.held.epoch(), &cursor));
@@ -162,7 +170,7 @@ impl Stream {
 
     /// Hands a chunk to the connection; false when it is gone or takes nothing for too long. When it takes the chunk,
     /// everything up to `before` was written, which is what a heartbeat may count on.
-    async fn write(&self, chunk: Bytes, before: &Cursor) -> bool {
+    async fn write(&self, chunk: Bytes, before: &Reach) -> bool {
         let patience = self.web.settings().write_timeout;
         if !matches!(tokio::time::timeout(patience, self.sender.send(chunk)).await, Ok(Ok(()))) {
             return false;

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::MemoryLimits;
-use crate::engine::{Delivery, Position};
+use crate::engine::{Delivery, Position, Retention};
 
-/// Exists while the pattern has a subscriber.
+/// Exists while the pattern has a subscriber, is retained, or may be resumed.
 pub(super) struct Log {
     entries: VecDeque<Entry>,
     /// Position of the newest entry ever appended; where the log began while there is none.
@@ -15,6 +15,10 @@ pub(super) struct Log {
     bytes: usize,
     /// Sessions subscribed to the pattern.
     pub(super) subscribers: usize,
+    /// What is kept of it whatever the subscribers.
+    pub(super) retention: Option<Retention>,
+    /// Its last subscriber may come back; in milliseconds since 1970.
+    pub(super) lingers_until: Option<u64>,
 }
 
 struct Entry {
@@ -32,7 +36,7 @@ pub(super) struct Tail<'a> {
 impl Log {
     /// An empty log that begins at `head`.
     pub(super) fn starting_at(head: Position) -> Self {
-        Self { entries: VecDeque::new(), head, bytes: 0, subscribers: 0 }
+        Self { entries: VecDeque::new(), head, bytes: 0, subscribers: 0, retention: None, lingers_until: None }
     }
 
     /// Appends; gives the position of the entry before.
@@ -43,11 +47,26 @@ impl Log {
         previous
     }
 
-    /// Drops the oldest entries beyond the limits or stored before `oldest`; gives the number of bytes freed.
-    pub(super) fn trim(&mut self, limits: &MemoryLimits, oldest: Position) -> usize {
-        let before = self.bytes;
+    /// Entries that are kept, and for how many milliseconds each.
+    fn keeps(&self, limits: &MemoryLimits) -> (usize, u64) {
+        let read = self.subscribers > 0 || self.lingers_until.is_some();
+        let (entries, age) = if read { (limits.log_entries, limits.log_age) } else { Default::default() };
+        let (entries, age) = match self.retention {
+            Some(kept) => (entries.max(kept.length), age.max(kept.age)),
+            None => (entries, age),
+        };
+        (entries, age.as_millis() as u64)
+    }
+
+    /// Drops the oldest entries beyond the limits.
+    pub(super) fn trim(&mut self, limits: &MemoryLimits, now: u64) {
+        if self.lingers_until.is_some_and(|until| until <= now) {
+            self.lingers_until = None;
+        }
+        let (entries, age) = self.keeps(limits);
+        let oldest = Position::at_millis(now.saturating_sub(age));
         while let Some(front) = self.entries.front() {
-            let over = self.entries.len() > limits.log_entries || self.bytes > limits.log_bytes;
+            let over = self.entries.len() > entries || self.bytes > limits.log_bytes;
             if !over && front.delivery.position >= oldest {
                 break;
             }
@@ -58,7 +77,21 @@ impl Log {
         if self.entries.len() * 4 < self.entries.capacity() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
-        before - self.bytes
+    }
+
+    /// When it has to be trimmed, in milliseconds since 1970, if ever.
+    pub(super) fn due(&self, limits: &MemoryLimits) -> Option<u64> {
+        let (_, age) = self.keeps(limits);
+        let oldest = self.entries.front().map(|entry| entry.delivery.position.millis() + age);
+        match (oldest, self.lingers_until) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Whether it has to exist.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.subscribers > 0 || self.lingers_until.is_some() || (self.retention.is_some() && !self.entries.is_empty())
     }
 
     /// What was stored past `from`.
@@ -71,6 +104,14 @@ impl Log {
         Tail { deliveries: Box::new(self.entries.range(start..).map(|entry| &entry.delivery)), gap }
     }
 
+    /// The position past which everything lies that is kept.
+    pub(super) fn kept_past(&self, kept: Retention, now: u64) -> Position {
+        let oldest = Position::at_millis(now.saturating_sub(kept.age.as_millis() as u64));
+        let spare = self.entries.len().checked_sub(kept.length + 1);
+        let before_newest = spare.and_then(|index| self.entries.get(index)).map(|entry| entry.delivery.position);
+        Position(oldest.0.saturating_sub(1)).max(before_newest.unwrap_or_default())
+    }
+
     /// Position of the newest entry ever appended; where the log began while there is none.
     pub(super) fn head(&self) -> Position {
         self.head
@@ -78,10 +119,5 @@ impl Log {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// When the oldest entry was stored, in milliseconds since 1970.
-    pub(super) fn oldest_millis(&self) -> Option<u64> {
-        self.entries.front().map(|entry| entry.delivery.position.millis())
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::log::Log;
-use super::session::{Session, Settled};
+use super::seen::Seen;
+use super::session::{Session, Settled, Start};
 use super::{Announcer, MemoryLimits};
 use crate::bayeux::Pattern;
 use crate::engine::sweep_pause;
@@ -26,8 +27,11 @@ pub(super) struct Partition {
     /// The sessions by deadline.
     deadlines: BTreeSet<(Instant, SessionId)>,
     logs: HashMap<Pattern, Log>,
-    /// Logs that hold something, by the time at which their oldest entry may go.
+    /// Logs by the time at which something in them may go.
     aging: BTreeSet<(u64, Pattern)>,
+    /// Logs that are retained.
+    retained: usize,
+    seen: Seen,
     /// Bytes of payload in all logs.
     bytes: usize,
     /// When the last sweep was.
@@ -49,6 +53,8 @@ impl Partition {
             deadlines: BTreeSet::new(),
             logs: HashMap::new(),
             aging: BTreeSet::new(),
+            retained: 0,
+            seen: Seen::new(limits.idempotency_window, limits.fingerprints),
             bytes: 0,
             swept: None,
             spared_until: None,
@@ -70,15 +76,25 @@ impl Partition {
         self.sessions.len()
     }
 
-    pub(super) fn create(&mut self, id: &SessionId, lifetime: Duration, max: usize) -> Create {
-        if self.sessions.len() >= max {
+    pub(super) fn create(&mut self, creation: &Creation<'_>) -> Create {
+        if self.sessions.len() >= creation.max {
             return Create::TooMany;
         }
-        self.longest_lifetime = self.longest_lifetime.max(lifetime);
-        let session = Session::new(lifetime, self.tick());
-        self.deadlines.insert((session.deadline, id.clone()));
-        self.sessions.insert(id.clone(), session);
-        Create::Created
+        self.longest_lifetime = self.longest_lifetime.max(creation.lifetime);
+        let now = self.tick();
+        let start = creation.resumed.map_or(now, |(at, _)| at.get(PARTITION).min(now));
+        let mut session = Session::new(creation.lifetime, creation.traits, start);
+        for pattern in creation.resumed.map(|(_, patterns)| patterns).unwrap_or_default() {
+            // What is new begins now, so that it has a gap to tell of.
+            let known = session.subscriptions.insert(pattern.clone(), Start { since: start, replay: None });
+            if known.is_none() {
+                self.enter(pattern, now);
+                session.version.0 += 1;
+            }
+        }
+        self.deadlines.insert((session.deadline, creation.session.clone()));
+        self.sessions.insert(creation.session.clone(), session);
+        Create::Created(Cursor::single(start))
     }
 
     /// The session, with its life extended.
@@ -112,8 +128,9 @@ impl Partition {
         let session = self.sessions.remove(id)?;
         self.deadlines.remove(&(session.deadline, id.clone()));
         let patterns: Vec<_> = session.subscriptions.into_keys().collect();
+        let may_return = session.traits.resume && why != Ended::Disconnected;
         for pattern in &patterns {
-            self.leave(pattern);
+            self.leave(pattern, may_return);
         }
         announcer.control(session.node.as_ref(), id, ControlKind::Ended(why));
         Some(EndedSession { session: id.clone(), patterns })
@@ -144,17 +161,49 @@ impl Partition {
             .collect()
     }
 
-    /// One subscriber less; the log goes with the last one.
-    fn leave(&mut self, pattern: &Pattern) {
-        let Some(log) = self.logs.get_mut(pattern) else { return };
-        log.subscribers -= 1;
-        if log.subscribers == 0 {
-            self.bytes -= log.bytes();
-            if let Some(oldest) = log.oldest_millis() {
-                self.aging.remove(&(oldest, pattern.clone()));
+    /// Changes a log, and does what follows from it: trims it, forgets it when nobody wants it any more, and keeps the
+    /// books.
+    fn change<T>(&mut self, pattern: &Pattern, change: impl FnOnce(&mut Log) -> T) -> Option<T> {
+        let now = self.now_millis();
+        let log = self.logs.get_mut(pattern)?;
+        let (due, bytes, retained) = (log.due(&self.limits), log.bytes(), log.retention.is_some());
+        let outcome = change(log);
+        log.trim(&self.limits, now);
+        let wanted = log.is_wanted();
+        let after = log.due(&self.limits).filter(|_| wanted);
+        if due != after {
+            if let Some(due) = due {
+                self.aging.remove(&(due, pattern.clone()));
             }
+            if let Some(after) = after {
+                self.aging.insert((after, pattern.clone()));
+            }
+        }
+        self.bytes = self.bytes + log.bytes() - bytes;
+        self.retained = self.retained + usize::from(log.retention.is_some()) - usize::from(retained);
+        if !wanted {
+            self.bytes -= log.bytes();
+            self.retained -= usize::from(log.retention.is_some());
             self.logs.remove(pattern);
         }
+        Some(outcome)
+    }
+
+    /// One subscriber more; the first one makes the log.
+    fn enter(&mut self, pattern: &Pattern, now: Position) {
+        self.logs.entry(pattern.clone()).or_insert_with(|| Log::starting_at(now));
+        self.change(pattern, |log| log.subscribers += 1);
+    }
+
+    /// One subscriber less. `may_return`: with another session, for what it has missed.
+    fn leave(&mut self, pattern: &Pattern, may_return: bool) {
+        let until = self.now_millis() + self.limits.log_age.as_millis() as u64;
+        self.change(pattern, |log| {
+            log.subscribers -= 1;
+            if may_return {
+                log.lingers_until = Some(until);
+            }
+        });
     }
 
     pub(super) fn subscribe(
@@ -162,9 +211,10 @@ impl Partition {
         id: &SessionId,
         pattern: &Pattern,
         max: usize,
+        replay: Option<ReplayWish>,
         announcer: &mut Announcer<'_>,
     ) -> Subscribe {
-        let since = self.tick();
+        let (since, now) = (self.tick(), self.now_millis());
         let Some(session) = self.sessions.get_mut(id) else { return Subscribe::Unknown };
         if session.subscriptions.contains_key(pattern) {
             return Subscribe::Kept;
@@ -172,11 +222,13 @@ impl Partition {
         if session.subscriptions.len() >= max {
             return Subscribe::TooMany;
         }
-        session.subscriptions.insert(pattern.clone(), since);
+        let replay = replay.map(|wish| replay_start(self.logs.get(pattern), wish, since, now));
+        let due = replay.filter(|start| self.logs.contains_key(pattern) && start.from < since).map(|start| start.from);
+        session.subscriptions.insert(pattern.clone(), Start { since, replay: due });
         session.version.0 += 1;
-        self.logs.entry(pattern.clone()).or_insert_with(|| Log::starting_at(since)).subscribers += 1;
         announcer.control(session.node.as_ref(), id, ControlKind::Resubscribed { version: session.version });
-        Subscribe::Added
+        self.enter(pattern, since);
+        Subscribe::Added(replay)
     }
 
     pub(super) fn unsubscribe(
@@ -191,7 +243,7 @@ impl Partition {
         }
         session.version.0 += 1;
         announcer.control(session.node.as_ref(), id, ControlKind::Resubscribed { version: session.version });
-        self.leave(pattern);
+        self.leave(pattern, false);
         Unsubscribe::Removed
     }
 
@@ -227,8 +279,9 @@ impl Partition {
             heads: session.subscriptions.keys().map(head).collect(),
             clock: Cursor::single(clock),
             cursor: Cursor::single(start),
-            ceiling: ceiling.map(Cursor::single),
+            ceiling,
             first,
+            traits: session.traits,
         })
     }
 
@@ -248,7 +301,7 @@ impl Partition {
         if session.version != request.version {
             return Record::Outdated;
         }
-        session.record(request.connect_id, request.upto.get(PARTITION));
+        session.record(request.connect_id, request.upto.clone());
         Record::Recorded
     }
 
@@ -274,7 +327,7 @@ impl Partition {
     }
 
     pub(super) fn commit(&mut self, item: &Commit) -> CommitOutcome {
-        let upto = item.cursor.get(PARTITION).min(self.clock);
+        let upto = item.upto.cursor.get(PARTITION).min(self.clock);
         let Some(session) = self.sessions.get_mut(&item.session) else { return CommitOutcome::Unknown };
         if session.epoch != item.epoch {
             return CommitOutcome::Stale;
@@ -282,10 +335,7 @@ impl Partition {
         if session.version != item.version {
             return CommitOutcome::Outdated;
         }
-        match item.progress {
-            Progress::Confirmed => session.confirm(upto),
-            Progress::Flushed => session.flush(upto),
-        }
+        session.progress(item.progress, upto, &item.upto.replays);
         CommitOutcome::Committed
     }
 
@@ -303,51 +353,73 @@ impl Partition {
         publication: Publication,
         expansion: &[Pattern],
         announcer: &mut Announcer<'_>,
-    ) -> Result<Position, EngineError> {
+    ) -> Result<Published, EngineError> {
         if self.bytes + publication.array.len() > self.limits.total_bytes {
             return Err(EngineError::Full(self.limits.total_bytes));
         }
+        let Publication { channel, array, retention, fingerprint } = publication;
+        // The channel itself comes first.
+        let retained = expansion.first().filter(|_| retention.is_some());
+        let fresh = retained.filter(|pattern| self.logs.get(*pattern).is_none_or(|log| log.retention.is_none()));
+        if fresh.is_some() && self.retained >= self.limits.retained {
+            return Err(EngineError::TooManyRetained(self.limits.retained));
+        }
+        if fingerprint.is_some_and(|fingerprint| self.seen.again(fingerprint)) {
+            return Ok(Published::Repeated);
+        }
+        if let Some(pattern) = fresh {
+            // What was before it is not known any more.
+            let before = self.clock;
+            self.logs.entry(pattern.clone()).or_insert_with(|| Log::starting_at(before));
+        }
         let position = self.tick();
-        let Publication { channel, array } = publication;
-        let delivery = Arc::new(Delivery { partition: PARTITION, position, channel, array });
-        let age = self.limits.log_age.as_millis() as u64;
-        let oldest = Position::at_millis(position.millis().saturating_sub(age));
+        let delivery = Arc::new(Delivery::new(PARTITION, position, channel, array));
         for pattern in expansion {
-            let Some(log) = self.logs.get_mut(pattern) else { continue };
-            let aged_before = log.oldest_millis();
-            let previous = log.append(delivery.clone());
-            self.bytes += delivery.array.len();
-            self.bytes -= log.trim(&self.limits, oldest);
-            Self::note_age(&mut self.aging, pattern, aged_before, log.oldest_millis());
-            announcer.message(pattern, previous, &delivery);
+            let previous = self.change(pattern, |log| {
+                if retained == Some(pattern) {
+                    log.retention = retention;
+                }
+                log.append(delivery.clone())
+            });
+            if let Some(previous) = previous {
+                announcer.message(pattern, previous, &delivery);
+            }
         }
-        Ok(position)
+        Ok(Published::Stored(position))
     }
 
-    fn note_age(aging: &mut BTreeSet<(u64, Pattern)>, pattern: &Pattern, before: Option<u64>, now: Option<u64>) {
-        if before == now {
-            return;
-        }
-        if let Some(before) = before {
-            aging.remove(&(before, pattern.clone()));
-        }
-        if let Some(now) = now {
-            aging.insert((now, pattern.clone()));
-        }
-    }
-
-    /// Drops entries that are too old, from at most `limit` logs.
+    /// Drops what is too old, from at most `limit` logs.
     pub(super) fn trim(&mut self, limit: usize) {
-        let oldest = self.now_millis().saturating_sub(self.limits.log_age.as_millis() as u64);
+        let now = self.now_millis();
         for _ in 0..limit {
-            let Some((stored, pattern)) = self.aging.first().filter(|(stored, _)| *stored < oldest).cloned() else {
-                return;
-            };
-            self.aging.pop_first();
-            let Some(log) = self.logs.get_mut(&pattern) else { continue };
-            self.bytes -= log.trim(&self.limits, Position::at_millis(oldest));
-            Self::note_age(&mut self.aging, &pattern, Some(stored), log.oldest_millis());
+            let Some((_, pattern)) = self.aging.first().filter(|(due, _)| *due < now).cloned() else { return };
+            self.change(&pattern, |_| ());
         }
+    }
+
+    pub(super) fn replay(&mut self, request: &ReplayRequest<'_>) -> Replay {
+        let Some(session) = self.sessions.get_mut(request.session) else { return Replay::Unknown };
+        if session.epoch != request.epoch {
+            return Replay::Stale;
+        }
+        let due = session.subscriptions.get_mut(request.pattern).filter(|start| start.since == request.since);
+        let (true, Some(start)) = (session.version == request.version, due) else { return Replay::Outdated };
+        let found = self.logs.get(request.pattern).map(|log| log.past(request.from).deliveries);
+        let mut found =
+            found.into_iter().flatten().take_while(|delivery| delivery.position <= request.since).peekable();
+        let (mut deliveries, mut bytes) = (Vec::new(), 0);
+        while let Some(delivery) = found.next_if(|delivery| {
+            let fits = deliveries.len() < request.max_messages && bytes + delivery.array.len() <= request.max_bytes;
+            fits || deliveries.is_empty()
+        }) {
+            bytes += delivery.array.len();
+            deliveries.push(Arc::clone(delivery));
+        }
+        let through = found.peek().is_none();
+        if deliveries.is_empty() {
+            start.replay = None;
+        }
+        Replay::Chunk { deliveries, through }
     }
 
     pub(super) fn read(&mut self, request: &ReadRequest<'_>, announcer: &mut Announcer<'_>) -> Read {
@@ -358,20 +430,19 @@ impl Partition {
         if session.version != request.version {
             return Read::Outdated;
         }
+        let is_told = session.traits.resume;
         match self.snapshot(request) {
-            Some(snapshot) => Read::Snapshot(snapshot),
-            None => self.end(request.session, Ended::Gap, announcer).map_or(Read::Unknown, Read::Gap),
+            Some(snapshot) if is_told || !snapshot.gap => Read::Snapshot(snapshot),
+            _ => self.end(request.session, Ended::Gap, announcer).map_or(Read::Unknown, Read::Gap),
         }
     }
 
-    /// All logs of the request at this moment; `None` when one of them no longer reaches back far enough.
+    /// All logs of the request at this moment; `None` when one of them is not there.
     fn snapshot(&self, request: &ReadRequest<'_>) -> Option<Snapshot> {
-        let mut found: Vec<&Arc<Delivery>> = Vec::new();
+        let (mut found, mut gap): (Vec<&Arc<Delivery>>, _) = (Vec::new(), false);
         for (pattern, from) in request.from {
             let tail = self.logs.get(pattern)?.past(*from);
-            if tail.gap {
-                return None;
-            }
+            gap |= tail.gap;
             // One more than may be given tells that there is more. What lies past a log's cut lies past the cut of all
             // logs together, because that many messages lie before it.
             found.extend(tail.deliveries.take(request.max_messages + 1));
@@ -388,12 +459,29 @@ impl Partition {
         let deliveries: Vec<_> = found[..count].iter().map(|delivery| Arc::clone(delivery)).collect();
         let last = deliveries.last().map(|delivery| delivery.position);
         let upto = if truncated { last.unwrap_or_default() } else { self.clock };
-        Some(Snapshot { deliveries, upto: Cursor::single(upto), truncated })
+        Some(Snapshot { deliveries, upto: Cursor::single(upto), truncated, gap })
     }
 }
 
+/// Where a replay starts that a subscription from `since` on wishes.
+fn replay_start(log: Option<&Log>, wish: ReplayWish, since: Position, now: u64) -> ReplayStart {
+    let Some(log) = log else {
+        // Nothing is kept; of what was before, nothing is known.
+        return ReplayStart { from: since, gap: wish.after.is_some_and(|after| after < since) };
+    };
+    let kept_past = log.kept_past(wish.retention, now);
+    let Some(after) = wish.after else { return ReplayStart { from: kept_past, gap: false } };
+    let after = after.min(since);
+    let mut tail = log.past(after);
+    let dropped = tail.deliveries.next().is_some_and(|first| first.position <= kept_past);
+    ReplayStart { from: after.max(kept_past), gap: tail.gap || dropped }
+}
+
 fn subscriptions_of(session: &Session) -> Vec<Subscription> {
-    let subscription =
-        |(pattern, since): (&Pattern, &Position)| Subscription { pattern: pattern.clone(), since: *since };
+    let subscription = |(pattern, start): (&Pattern, &Start)| Subscription {
+        pattern: pattern.clone(),
+        since: start.since,
+        replay: start.replay,
+    };
     session.subscriptions.iter().map(subscription).collect()
 }

@@ -37,7 +37,8 @@ pub(super) struct Session {
     attached_by: Option<Box<str>>,
     /// All up to here was received, or published before the session.
     pub(super) cursor: Position,
-    pub(super) subscriptions: BTreeMap<Pattern, Position>,
+    pub(super) subscriptions: BTreeMap<Pattern, Start>,
+    pub(super) traits: Traits,
     /// What the last poll's reply carried and nobody confirmed yet.
     pending: Option<Pending>,
     /// The newest connect ids, newest last.
@@ -59,9 +60,17 @@ pub(super) struct Session {
     flushed_before: Option<Position>,
 }
 
+/// Where a subscription starts.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) since: Position,
+    /// A replay is due, of what lies past this.
+    pub(super) replay: Option<Position>,
+}
+
 struct Pending {
     connect_id: Option<Box<str>>,
-    upto: Position,
+    upto: Reach,
     /// Complete writes of repetitions.
     writes: u8,
 }
@@ -71,15 +80,16 @@ pub(super) enum Settled {
     /// Deliver what lies past `start`, and nothing past `ceiling`.
     Deliver {
         start: Position,
-        ceiling: Option<Position>,
+        ceiling: Option<Reach>,
     },
     Late,
     Closed,
 }
 
 impl Session {
-    pub(super) fn new(lifetime: Duration, clock: Position) -> Self {
+    pub(super) fn new(lifetime: Duration, traits: Traits, start: Position) -> Self {
         Self {
+            traits,
             lifetime,
             deadline: Instant::now() + lifetime,
             epoch: Epoch(0),
@@ -87,7 +97,7 @@ impl Session {
             node: None,
             stream: false,
             attached_by: None,
-            cursor: clock,
+            cursor: start,
             subscriptions: BTreeMap::new(),
             pending: None,
             recent: VecDeque::new(),
@@ -105,7 +115,7 @@ impl Session {
     /// Decides what an attach confirms and where it starts. `clock` bounds positions that come from a client.
     pub(super) fn settle(&mut self, link: &Link<'_>, clock: Position) -> Settled {
         match *link {
-            Link::Poll { connect_id, retry } => {
+            Link::Poll { connect_id, retry, claim } => {
                 if connect_id.is_some_and(|id| self.is_late(id)) {
                     self.late_before = true;
                     return Settled::Late;
@@ -117,11 +127,16 @@ impl Session {
                     self.concluded = true;
                     return Settled::Late;
                 }
-                self.settle_poll(connect_id, retry)
+                match self.counts(claim) {
+                    Some(claim) => self.settle_claim(connect_id, retry, claim, clock),
+                    None => self.settle_poll(connect_id, retry),
+                }
             }
-            Link::Socket { connect_id, retry } => {
+            Link::Socket { connect_id, retry, claim } => {
                 self.late_before = false;
-                if !self.repeats(connect_id, retry) {
+                if let Some(claim) = self.counts(claim) {
+                    self.settle_claim(connect_id, retry, claim, clock);
+                } else if !self.repeats(connect_id, retry) {
                     self.confirm_pending();
                 }
                 // A repetition clears the record: the socket's own pongs confirm from here.
@@ -158,9 +173,51 @@ impl Session {
                 pending.writes = 0;
                 pending.connect_id = connect_id.map(Into::into);
             }
-            pending.upto
+            pending.upto.clone()
         });
         Settled::Deliver { start: self.cursor, ceiling }
+    }
+
+    /// The claim, if the session asked for it when it was made.
+    fn counts<'a>(&self, claim: Option<Claim<'a>>) -> Option<Claim<'a>> {
+        claim.filter(|claim| match claim {
+            Claim::Ack(_) => self.traits.ack,
+            Claim::Position(_) => self.traits.resume,
+        })
+    }
+
+    /// The client says itself what it has; of replays, which it does not speak about, another id speaks.
+    fn settle_claim(&mut self, connect_id: Option<&str>, retry: bool, claim: Claim<'_>, clock: Position) -> Settled {
+        let repeats = self.repeats(connect_id, retry);
+        self.remember(connect_id);
+        match claim {
+            Claim::Ack(upto) => self.cursor = self.cursor.max(upto.min(clock)),
+            Claim::Position(at) => self.cursor = at.get(PartitionId::default()).min(clock),
+        }
+        let ceiling = match self.pending.take() {
+            Some(pending) if repeats && !pending.upto.replays.is_empty() => {
+                let ceiling = pending.upto.clone();
+                self.pending = Some(Pending { connect_id: connect_id.map(Into::into), ..pending });
+                Some(ceiling)
+            }
+            Some(pending) if !repeats => {
+                self.replayed(&pending.upto.replays);
+                None
+            }
+            _ => None,
+        };
+        Settled::Deliver { start: self.cursor, ceiling }
+    }
+
+    /// Notes how far replays were received.
+    fn replayed(&mut self, replays: &[Replayed]) {
+        for moved in replays {
+            let Some(start) = self.subscriptions.get_mut(&moved.pattern) else { continue };
+            // Of an older subscription to the channel it says nothing about this one.
+            if start.since == moved.since && start.replay.is_some_and(|from| from < moved.upto) {
+                start.replay = Some(moved.upto).filter(|upto| *upto < start.since);
+            }
+        }
     }
 
     /// Opening a stream confirms nothing; it starts after what a poll's reply may just be carrying.
@@ -177,7 +234,10 @@ impl Session {
         let last = last_event.map(|last| last.cursor.get(PartitionId::default()).min(clock)).unwrap_or_default();
         match &self.pending {
             // What a poll's reply carries lies below the events of the stream, and may not have arrived.
-            Some(pending) => Settled::Deliver { start: pending.upto.max(self.cursor).max(last), ceiling: None },
+            Some(pending) => {
+                let carried = pending.upto.cursor.get(PartitionId::default());
+                Settled::Deliver { start: carried.max(self.cursor).max(last), ceiling: None }
+            }
             None => {
                 self.cursor = self.cursor.max(last);
                 Settled::Deliver { start: self.cursor, ceiling: None }
@@ -215,7 +275,8 @@ impl Session {
 
     fn confirm_pending(&mut self) {
         if let Some(pending) = self.pending.take() {
-            self.cursor = self.cursor.max(pending.upto);
+            self.cursor = self.cursor.max(pending.upto.cursor.get(PartitionId::default()));
+            self.replayed(&pending.upto.replays);
         }
     }
 
@@ -247,7 +308,7 @@ impl Session {
         connect_id.is_some() && (recorded || self.attached_by.as_deref() == connect_id)
     }
 
-    pub(super) fn record(&mut self, connect_id: Option<&str>, upto: Position) {
+    pub(super) fn record(&mut self, connect_id: Option<&str>, upto: Reach) {
         let writes = match &self.pending {
             Some(pending) if pending.connect_id.as_deref() == connect_id => pending.writes,
             _ => 0,
@@ -276,15 +337,23 @@ impl Session {
     }
 
     /// Moves the cursor; what a poll carried below it needs no confirmation any more.
-    pub(super) fn confirm(&mut self, upto: Position) {
+    fn confirm(&mut self, upto: Position) {
         self.cursor = self.cursor.max(upto);
-        if self.pending.as_ref().is_some_and(|pending| pending.upto <= self.cursor) {
+        let carried = |pending: &Pending| {
+            pending.upto.cursor.get(PartitionId::default()) <= self.cursor && pending.upto.replays.is_empty()
+        };
+        if self.pending.as_ref().is_some_and(carried) {
             self.pending = None;
         }
     }
 
-    pub(super) fn flush(&mut self, upto: Position) {
-        self.flushed = self.flushed.max(Some(upto));
+    /// Progress of a socket or stream, up to `upto` with the live messages.
+    pub(super) fn progress(&mut self, progress: Progress, upto: Position, replays: &[Replayed]) {
+        match progress {
+            Progress::Confirmed => self.confirm(upto),
+            Progress::Flushed => self.flushed = self.flushed.max(Some(upto)),
+        }
+        self.replayed(replays);
     }
 
     /// A stream's heartbeat: what was written one heartbeat ago has had time to arrive, or to fail visibly.

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::lane::Lane;
 use super::reply;
 use super::shared::Shared;
-use crate::bayeux::Pattern;
-use crate::engine::{EngineError, Position, Publication};
+use crate::bayeux::{Fingerprint, Pattern};
+use crate::engine::{EngineError, Publication, Published, Retention};
 
 /// Messages that may wait; publishers wait for a place.
 const QUEUE: usize = 1024;
@@ -19,13 +19,15 @@ const BATCH: usize = 16;
 /// Bytes of one batch (one message may exceed it).
 const BATCH_BYTES: usize = 256 * 1024;
 
-type Outcome = Result<Position, EngineError>;
+type Outcome = Result<Published, EngineError>;
 
 /// A message on its way.
 struct Job {
     /// `<channel> <array>`
     message: Vec<u8>,
     patterns: Vec<Pattern>,
+    retention: Option<Retention>,
+    fingerprint: Option<Fingerprint>,
     reply: oneshot::Sender<Outcome>,
 }
 
@@ -60,7 +62,9 @@ impl Publisher {
         message.push(b' ');
         message.extend_from_slice(&publication.array);
         let (reply, outcome) = oneshot::channel();
-        let job = Job { message, patterns: publication.channel.expand().into_iter().collect(), reply };
+        let patterns = publication.channel.expand().into_iter().collect();
+        let Publication { retention, fingerprint, .. } = *publication;
+        let job = Job { message, patterns, retention, fingerprint, reply };
         self.0.send(job).await.map_err(|_| stopped())?;
         outcome.await.unwrap_or_else(|_| Err(stopped()))
     }
@@ -102,19 +106,30 @@ impl Writer {
         let settings = &self.shared.settings;
         let script = &self.shared.scripts.publish;
         let outcome = self.lane.run(script, |command| {
-            command.arg(millis(settings.log_age)).arg(settings.log_entries).arg(batch.len());
+            command.arg(millis(settings.log_age)).arg(settings.log_entries);
+            command.arg(millis(settings.idempotency_window)).arg(settings.fingerprints);
+            command.arg(settings.retained).arg(batch.len());
             for job in &batch {
-                command.arg(&job.message).arg(job.patterns.len());
+                command.arg(&job.message);
+                match &job.fingerprint {
+                    Some(fingerprint) => command.arg(&fingerprint.0[..]),
+                    None => command.arg(""),
+                };
+                match job.retention {
+                    Some(kept) => command.arg(millis(kept.age)).arg(kept.length),
+                    None => command.arg("").arg(""),
+                };
+                command.arg(job.patterns.len());
                 for pattern in &job.patterns {
                     command.arg(pattern.as_str());
                 }
             }
         });
-        let outcomes = outcome.await.and_then(|value| reply::positions(script, value, batch.len()));
+        let outcomes = outcome.await.and_then(|value| reply::published(script, value, batch.len(), settings.retained));
         match outcomes {
             Ok(outcomes) => {
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
-                    if let Ok(position) = outcome {
+                    if let Ok(Published::Stored(position)) = outcome {
                         self.shared.acknowledged(position);
                     }
                     // An error means that nobody waits for it any more.

@@ -6,6 +6,7 @@ use ::redis::{FromRedisValue, Value};
 use bytes::Bytes;
 
 use super::scripts::Script;
+use super::words;
 use crate::bayeux::{Channel, Pattern};
 use crate::engine::*;
 
@@ -71,11 +72,21 @@ impl<'a> Reply<'a> {
         self.next::<String>().map(|text| text == "1")
     }
 
+    pub(super) fn traits(&mut self) -> Result<Traits, EngineError> {
+        self.next::<String>().map(|letters| words::parse_traits(&letters))
+    }
+
+    pub(super) fn replays(&mut self) -> Result<Vec<Replayed>, EngineError> {
+        let lines: String = self.next()?;
+        words::parse_replays(&lines).ok_or_else(|| self.unexpected())
+    }
+
     pub(super) fn subscriptions(&mut self) -> Result<Vec<Subscription>, EngineError> {
-        let pairs: Vec<(String, u64)> = self.next()?;
-        let subscription = |(pattern, since): (String, u64)| {
+        let pairs: Vec<(String, String)> = self.next()?;
+        let subscription = |(pattern, start): (String, String)| {
             let pattern = Pattern::parse(&pattern).map_err(|_| self.unexpected())?;
-            Ok(Subscription { pattern, since: Position(since) })
+            let (since, replay) = words::parse_start(&start).ok_or_else(|| self.unexpected())?;
+            Ok(Subscription { pattern, since, replay })
         };
         pairs.into_iter().map(subscription).collect()
     }
@@ -103,7 +114,7 @@ impl<'a> Reply<'a> {
 pub(super) fn delivery(position: Position, message: Bytes) -> Option<Arc<Delivery>> {
     let space = message.iter().position(|byte| *byte == b' ')?;
     let channel = Channel::parse(std::str::from_utf8(&message[..space]).ok()?).ok()?;
-    Some(Arc::new(Delivery { partition: PARTITION, position, channel, array: message.slice(space + 1..) }))
+    Some(Arc::new(Delivery::new(PARTITION, position, channel, message.slice(space + 1..))))
 }
 
 /// The patterns of a session that ended.
@@ -113,21 +124,26 @@ pub(super) fn ended(session: &SessionId, patterns: Vec<String>) -> EndedSession 
     EndedSession { session: session.clone(), patterns }
 }
 
-/// What became of each of so many published messages.
-pub(super) fn positions(
+/// What became of each of so many published messages. `retained`: channels that may be.
+pub(super) fn published(
     script: &Script,
     value: Value,
     count: usize,
-) -> Result<Vec<Result<Position, EngineError>>, EngineError> {
+    retained: usize,
+) -> Result<Vec<Result<Published, EngineError>>, EngineError> {
     let replies: Vec<String> = read(script, value)?;
     if replies.len() != count {
         return Err(unexpected(script));
     }
-    let position = |reply: &String| match reply.strip_prefix('!') {
-        Some(error) => Err(EngineError::Unavailable(error.to_owned())),
-        None => reply.parse().map(Position).map_err(|_| unexpected(script)),
+    let outcome = |reply: &String| match (&**reply, reply.strip_prefix('!')) {
+        ("=", _) => Ok(Published::Repeated),
+        (_, Some("retained")) => Err(EngineError::TooManyRetained(retained)),
+        (_, Some(error)) => Err(EngineError::Unavailable(error.to_owned())),
+        (position, None) => {
+            position.parse().map(|position| Published::Stored(Position(position))).map_err(|_| unexpected(script))
+        }
     };
-    Ok(replies.iter().map(position).collect())
+    Ok(replies.iter().map(outcome).collect())
 }
 
 /// What a node is told about a session: `superseded <session> <epoch> <connect id>`, `resubscribed <session> <version>`,

@@ -24,6 +24,12 @@ pub struct RedisSettings {
     pub log_age: Duration,
     /// Time to live of keys that nobody refreshes. Longer than any session lives without being heard of.
     pub key_ttl: Duration,
+    /// Channels that are retained; publishes to more are refused.
+    pub retained: usize,
+    /// For so long a repeated publish is recognised, at least; zero for not at all.
+    pub idempotency_window: Duration,
+    /// Publishes that are remembered for it, in each of two generations.
+    pub fingerprints: usize,
     /// Events that may wait in the node's feed before it is taken for broken.
     pub feed_events: usize,
     /// Bytes of messages that may wait there (one message may exceed it).
@@ -64,6 +70,9 @@ impl Default for RedisSettings {
             log_entries: 10_000,
             log_age,
             key_ttl: log_age * 2,
+            retained: 100_000,
+            idempotency_window: Duration::from_secs(60),
+            fingerprints: 500_000,
             feed_events: 16_384,
             feed_bytes: 64 << 20,
             command_timeout: Duration::from_secs(4),

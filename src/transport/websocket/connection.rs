@@ -13,9 +13,9 @@ use super::Stream;
 use super::wire::{Event, Gone, Wire};
 use crate::bayeux::BayeuxError;
 use crate::bayeux::message::{self, Message, ParseError};
-use crate::engine::{Cursor, EngineError, Progress};
+use crate::engine::{Cursor, EngineError, PartitionId, Progress, Reach};
 use crate::metrics::Limit;
-use crate::server::{FrameOutcome, HeldConnect, RequestInfo, SocketClose};
+use crate::server::{Bound, FrameOutcome, HeldConnect, Notice, OwnedClaim, RequestInfo, SocketClose};
 use crate::session::{End, Held, Step};
 use crate::transport::Web;
 use crate::transport::answer::sentence;
@@ -41,6 +41,10 @@ pub(super) struct Connection {
     held: Option<Held>,
     /// The connect that waits for its time-out, and when that is.
     connect: Option<(HeldConnect, Instant)>,
+    /// The client acknowledges by number: messages go out while a connect waits, and only the number confirms.
+    acks: bool,
+    /// To be told with the next connect: messages are missing.
+    gap: Option<Cursor>,
     /// The frame being processed. The next one is not read before it is done: one order per connection.
     processing: Option<BoxFuture<'static, FrameOutcome>>,
     /// The read of the logs under way.
@@ -64,7 +68,7 @@ struct Pings {
     /// When the next one is to be sent.
     due: Instant,
     /// The ping that is not answered yet, with what its answer confirms.
-    open: Option<(u64, Cursor)>,
+    open: Option<(u64, Reach)>,
     /// Something was sent that no ping covers.
     uncovered: bool,
 }
@@ -88,6 +92,8 @@ pub(super) async fn open(web: Web, request: RequestInfo, stream: Stream) -> Box<
         request: Arc::new(request),
         held: None,
         connect: None,
+        acks: false,
+        gap: None,
         processing: None,
         refreshing: None,
         refresh_after: now,
@@ -113,11 +119,12 @@ impl Connection {
             let read = self.processing.is_none() && !self.wire.is_full();
             let deliver =
                 !self.wire.is_unflushed() && self.refreshing.is_none() && self.refresh_after <= Instant::now();
+            let may_send = !self.acks || self.connect.is_some();
             let step = tokio::select! {
                 event = self.wire.next(read) => self.on_event(event),
                 outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).boxed().await,
                 done = poll_option(&mut self.refreshing) => self.on_refreshed(done),
-                step = next_step(self.held.as_ref()), if deliver => self.on_step(step).boxed().await,
+                step = next_step(self.held.as_ref(), may_send), if deliver => self.on_step(step).boxed().await,
                 () = tokio::time::sleep_until(deadline) => self.on_timer().boxed().await,
                 () = stop.cancelled() => Err(Finish::Close(CloseCode::Away, "server is stopping")),
             };
@@ -179,7 +186,10 @@ impl Connection {
             Ok(messages) => messages,
             Err(error) => return self.on_unparsable(&error),
         };
-        let bound = self.held.as_ref().map(|held| (held.session().clone(), held.epoch()));
+        let bound = self.held.as_ref().map(|held| {
+            let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
+            Bound { session, epoch, traits }
+        });
         let (server, request) = (self.web.server().clone(), self.request.clone());
         self.processing = Some(async move { server.handle_frame(&request, messages, bound).await }.boxed());
         Ok(())
@@ -206,15 +216,25 @@ impl Connection {
         if let Some(held) = outcome.bound {
             // The socket turns to another session.
             self.release().await;
+            self.acks = held.acks();
+            self.gap = None;
             self.held = Some(held);
             self.pings.open = None;
             self.pings.uncovered = false;
+        }
+        if let Some(claim) = outcome.claim {
+            self.on_claim(claim);
         }
         if let Some(held) = outcome.held {
             let at = Instant::now() + held.hold;
             // A second connect answers the first.
             if let Some((older, _)) = self.connect.replace((held, at)) {
                 self.answer(older).await?;
+            }
+            if self.gap.is_some()
+                && let Some((connect, _)) = self.connect.take()
+            {
+                self.answer(connect).await?;
             }
         }
         if outcome.empty {
@@ -226,6 +246,24 @@ impl Connection {
             Some(SocketClose::Stale) => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
             Some(SocketClose::Unavailable) => Err(Finish::Close(CloseCode::Error, "storage unavailable")),
             None => Ok(()),
+        }
+    }
+
+    /// The client says what it has.
+    fn on_claim(&mut self, claim: OwnedClaim) {
+        let Some(held) = &self.held else { return };
+        match claim {
+            OwnedClaim::Ack(upto) => {
+                self.acks = true;
+                let upto = Cursor::single(upto);
+                let partition = PartitionId::default();
+                held.confirm(&upto.clone().into());
+                // On one socket replies arrive in order: what this one does not acknowledge has not arrived.
+                if upto.get(partition) < held.sent().cursor.get(partition) {
+                    held.rewind(&upto);
+                }
+            }
+            OwnedClaim::Position(at) => held.confirm(&at.into()),
         }
     }
 
@@ -257,30 +295,48 @@ impl Connection {
         let Some(held) = &self.held else { return Ok(()) };
         let server = self.web.server().clone();
         let rewrite = server.rewrites_deliveries();
-        let deliveries = held.take(TAKE);
-        server.metrics().delivered.inc_by(deliveries.len() as u64);
-        for delivery in deliveries {
+        let batch = held.take(if self.acks { server.settings().max_reply_bytes } else { TAKE });
+        server.metrics().delivered.inc_by(batch.deliveries.len() as u64);
+        if batch.gap.is_some() {
+            self.gap = batch.gap;
+            if let Some((connect, _)) = self.connect.take_if(|_| !self.acks) {
+                self.answer(connect).await?;
+            }
+        }
+        for delivery in batch.deliveries {
             if !rewrite {
-                self.queue(delivery.array.clone())?;
-            } else if let Some(json) = server.rewrite_delivery(&delivery, &self.request).await {
+                self.queue(delivery.array_as(batch.form))?;
+            } else if let Some(json) = server.rewrite_delivery(&delivery, batch.form, &self.request).await {
                 self.queue(array(&[json]))?;
             }
+        }
+        if let Some((connect, _)) = self.connect.take_if(|_| self.acks) {
+            self.answer(connect).await?;
         }
         self.pings.cover_soon();
         Ok(())
     }
 
     fn on_pong(&mut self, token: &[u8]) {
-        let Some((count, cursor)) = &self.pings.open else { return };
+        let Some((count, reach)) = &self.pings.open else { return };
         if token != count.to_string().as_bytes() {
             return;
         }
-        if let Some(held) = &self.held {
-            held.confirm(cursor);
-        }
+        self.confirm(reach);
         self.pings.open = None;
         if self.pings.uncovered {
             self.pings.cover_soon();
+        }
+    }
+
+    /// A pong says that this has arrived. Of a client that acknowledges by number it says nothing about what has a
+    /// number: the stack that answers is not the client.
+    fn confirm(&self, reach: &Reach) {
+        let Some(held) = &self.held else { return };
+        match self.acks {
+            true if reach.replays.is_empty() => {}
+            true => held.confirm(&Reach { cursor: Cursor::default(), replays: reach.replays.clone() }),
+            false => held.confirm(reach),
         }
     }
 
@@ -369,7 +425,9 @@ impl Connection {
     }
 
     async fn answer(&mut self, connect: HeldConnect) -> Result<(), Finish> {
-        let reply = self.web.server().answer_held(connect);
+        let ack = self.held.as_ref().filter(|_| self.acks).map(|held| held.sent().cursor);
+        let notice = Notice { ack, gap: self.gap.take() };
+        let reply = self.web.server().answer_held(connect, notice);
         self.reply(reply).await
     }
 
@@ -423,7 +481,7 @@ impl Connection {
                 if self.wire.close(code, reason, &token).await
                     && let Some(held) = &self.held
                 {
-                    held.confirm(&held.sent());
+                    self.confirm(&held.sent());
                 }
             }
         }
@@ -472,9 +530,10 @@ async fn poll_option<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
 }
 
 /// The next step of the session, if there is one.
-async fn next_step(held: Option<&Held>) -> Step {
+async fn next_step(held: Option<&Held>, may_send: bool) -> Step {
     match held {
-        Some(held) => held.next().await,
+        Some(held) if may_send => held.next().await,
+        Some(held) => held.next_but_ready().await,
         None => std::future::pending().await,
     }
 }

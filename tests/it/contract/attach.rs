@@ -24,7 +24,7 @@ pub async fn another_id_confirms(fixture: impl Fixture) {
 pub async fn a_connect_without_id_confirms(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let (session, _, position) = recorded(&engine).await;
-    let next = attach(&engine, &session, Link::Poll { connect_id: None, retry: false }).await;
+    let next = attach(&engine, &session, Link::Poll { connect_id: None, retry: false, claim: None }).await;
     assert_eq!(next.cursor, Cursor::single(position));
 }
 
@@ -34,7 +34,7 @@ pub async fn the_same_id_is_a_retry_that_never_grows(fixture: impl Fixture) {
     publish(&engine, "/a", "2").await;
     for _ in 0..2 {
         let again = attach_poll(&engine, &session, "1").await;
-        assert_eq!(again.ceiling, Some(Cursor::single(position)));
+        assert_eq!(again.ceiling, Some(Cursor::single(position).into()));
         assert_eq!(snapshot(&engine, &session, &again).await.deliveries[0].position, position);
     }
 }
@@ -42,8 +42,8 @@ pub async fn the_same_id_is_a_retry_that_never_grows(fixture: impl Fixture) {
 pub async fn a_retry_by_the_clients_word_is_a_retry(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let (session, _, position) = recorded(&engine).await;
-    let retry = attach(&engine, &session, Link::Poll { connect_id: Some("2"), retry: true }).await;
-    assert_eq!(retry.ceiling, Some(Cursor::single(position)));
+    let retry = attach(&engine, &session, Link::Poll { connect_id: Some("2"), retry: true, claim: None }).await;
+    assert_eq!(retry.ceiling, Some(Cursor::single(position).into()));
     // From now on the range belongs to the new id.
     let next = attach_poll(&engine, &session, "3").await;
     assert_eq!((next.cursor, next.ceiling), (Cursor::single(position), None));
@@ -84,7 +84,7 @@ pub async fn constant_connect_id_ends(fixture: impl Fixture) {
     let (session, _, position) = recorded(&engine).await;
     for _ in 0..3 {
         let again = attach_poll(&engine, &session, "1").await;
-        assert_eq!(again.ceiling, Some(Cursor::single(position)));
+        assert_eq!(again.ceiling, Some(Cursor::single(position).into()));
         assert_eq!(record(&engine, &session, &again, Some("1"), position).await, Record::Recorded);
         engine.written(&session, again.epoch).await.expect("noted");
     }
@@ -95,10 +95,10 @@ pub async fn constant_connect_id_ends(fixture: impl Fixture) {
 pub async fn a_socket_clears_the_record_of_its_own_id(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let (session, _, position) = recorded(&engine).await;
-    let socket = attach(&engine, &session, Link::Socket { connect_id: Some("1"), retry: false }).await;
+    let socket = attach(&engine, &session, Link::Socket { connect_id: Some("1"), retry: false, claim: None }).await;
     assert_eq!(positions(&snapshot(&engine, &session, &socket).await.deliveries), [position]);
     // The next connect must not confirm what never left.
-    let next = attach(&engine, &session, Link::Socket { connect_id: Some("2"), retry: false }).await;
+    let next = attach(&engine, &session, Link::Socket { connect_id: Some("2"), retry: false, claim: None }).await;
     assert_eq!(positions(&snapshot(&engine, &session, &next).await.deliveries), [position]);
 }
 
@@ -171,7 +171,7 @@ pub async fn a_poll_that_crosses_the_opening_of_a_stream_leaves_it_alone(fixture
     assert_eq!(record(&engine, &session, &attached, Some("4"), next).await, Record::Recorded);
     attach(&engine, &session, Link::Stream { last_event: None }).await;
     let retry = attach_poll(&engine, &session, "4").await;
-    assert_eq!(retry.ceiling, Some(Cursor::single(next)));
+    assert_eq!(retry.ceiling, Some(Cursor::single(next).into()));
 }
 
 pub async fn heartbeats_without_a_stream_confirm_nothing(fixture: impl Fixture) {
@@ -203,8 +203,8 @@ pub async fn retries_under_new_ids_are_never_taken_for_a_constant_id(fixture: im
     let (engine, _feed) = fixture.node().await;
     let (session, _, position) = recorded(&engine).await;
     for id in ["2", "3", "4", "5", "6"] {
-        let retry = attach(&engine, &session, Link::Poll { connect_id: Some(id), retry: true }).await;
-        assert_eq!(retry.ceiling, Some(Cursor::single(position)), "{id}");
+        let retry = attach(&engine, &session, Link::Poll { connect_id: Some(id), retry: true, claim: None }).await;
+        assert_eq!(retry.ceiling, Some(Cursor::single(position).into()), "{id}");
         assert_eq!(record(&engine, &session, &retry, Some(id), position).await, Record::Recorded);
         engine.written(&session, retry.epoch).await.expect("noted");
     }
@@ -272,7 +272,7 @@ pub async fn another_nodes_attach_is_told_to_the_first(fixture: impl Fixture) {
 pub async fn commit_after_detach(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let session = session(&engine, &["/a"]).await;
-    let socket = attach(&engine, &session, Link::Socket { connect_id: None, retry: false }).await;
+    let socket = attach(&engine, &session, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     let first = publish(&engine, "/a", "1").await;
     let second = publish(&engine, "/a", "2").await;
     engine.detach(&commit(&session, &socket, first, Progress::Confirmed)).await.expect("detached");

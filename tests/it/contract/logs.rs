@@ -72,7 +72,7 @@ pub async fn messages_before_the_subscription_are_not_read(fixture: impl Fixture
     let early = session(&engine, &["/a"]).await;
     let late = session(&engine, &[]).await;
     let before = publish(&engine, "/a", "1").await;
-    engine.subscribe(&late, &pattern("/a"), MANY).await.expect("subscribed");
+    engine.subscribe(&late, &pattern("/a"), MANY, None).await.expect("subscribed");
     let after = publish(&engine, "/a", "2").await;
     let attached = attach_poll(&engine, &late, "1").await;
     assert_eq!(positions(&snapshot(&engine, &late, &attached).await.deliveries), [after]);
@@ -150,7 +150,7 @@ pub async fn no_false_gap_after_unsubscribe(fixture: impl Fixture) {
     publish(&engine, "/a", "1").await;
     engine.unsubscribe(&session, &pattern("/a")).await.expect("unsubscribed");
     publish(&engine, "/a", "2").await;
-    engine.subscribe(&session, &pattern("/a"), MANY).await.expect("subscribed");
+    engine.subscribe(&session, &pattern("/a"), MANY, None).await.expect("subscribed");
     let attached = attach_poll(&engine, &session, "1").await;
     assert!(snapshot(&engine, &session, &attached).await.deliveries.is_empty());
     let position = publish(&engine, "/a", "3").await;

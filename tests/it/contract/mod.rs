@@ -102,22 +102,30 @@ pub fn pattern(name: &str) -> Pattern {
 pub async fn publish(engine: &impl TestEngine, channel: &str, data: &str) -> Position {
     let channel = Channel::parse(channel).expect(channel);
     let array = format!("[{{\"channel\":\"{channel}\",\"data\":{data}}}]").into();
-    engine.publish(Publication { channel, array }).await.expect("stored")
+    stored(engine.publish(Publication::new(channel, array)).await)
+}
+
+/// Where it was stored.
+pub fn stored(published: Result<Published, EngineError>) -> Position {
+    match published {
+        Ok(Published::Stored(position)) => position,
+        other => panic!("expected a position, got {other:?}"),
+    }
 }
 
 /// A session subscribed to these patterns.
 pub async fn session(engine: &impl TestEngine, patterns: &[&str]) -> SessionId {
     let session = SessionId::random();
-    assert_eq!(engine.create(&session, LIFETIME, MANY).await, Ok(Create::Created));
+    assert!(matches!(engine.create(Creation::new(&session, LIFETIME, MANY)).await, Ok(Create::Created(_))));
     for name in patterns {
-        assert_eq!(engine.subscribe(&session, &pattern(name), MANY).await, Ok(Subscribe::Added), "{name}");
+        assert_eq!(engine.subscribe(&session, &pattern(name), MANY, None).await, Ok(Subscribe::Added(None)), "{name}");
     }
     session
 }
 
 /// A poll under this id.
 pub async fn poll(engine: &impl TestEngine, session: &SessionId, id: &str) -> Attach {
-    let link = Link::Poll { connect_id: Some(id), retry: false };
+    let link = Link::Poll { connect_id: Some(id), retry: false, claim: None };
     engine.attach(AttachRequest { session, link }).await.expect("attached")
 }
 
@@ -129,7 +137,7 @@ pub async fn attach(engine: &impl TestEngine, session: &SessionId, link: Link<'_
 }
 
 pub async fn attach_poll(engine: &impl TestEngine, session: &SessionId, id: &str) -> Attached {
-    attach(engine, session, Link::Poll { connect_id: Some(id), retry: false }).await
+    attach(engine, session, Link::Poll { connect_id: Some(id), retry: false, claim: None }).await
 }
 
 /// Reads all logs of an attachment past its cursor.
@@ -166,14 +174,14 @@ pub async fn record(
     id: Option<&str>,
     upto: Position,
 ) -> Record {
-    let upto = Cursor::single(upto);
+    let upto = Cursor::single(upto).into();
     let (epoch, version) = (attached.epoch, attached.version);
     engine.record(RecordRequest { session, epoch, version, connect_id: id, upto: &upto }).await.expect("an outcome")
 }
 
 pub fn commit(session: &SessionId, attached: &Attached, upto: Position, progress: Progress) -> Commit {
     let (epoch, version) = (attached.epoch, attached.version);
-    Commit { session: session.clone(), epoch, version, cursor: Cursor::single(upto), progress }
+    Commit { session: session.clone(), epoch, version, upto: Cursor::single(upto).into(), progress }
 }
 
 /// Lets time pass as it does for a running engine: swept all the while. Gives who ended.

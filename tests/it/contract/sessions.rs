@@ -31,20 +31,20 @@ pub async fn redis_away_longer_than_session(fixture: impl Fixture) {
 pub async fn sessions_are_bounded(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let first = SessionId::random();
-    assert_eq!(engine.create(&first, LIFETIME, 1).await, Ok(Create::Created));
-    assert_eq!(engine.create(&SessionId::random(), LIFETIME, 1).await, Ok(Create::TooMany));
+    assert!(matches!(engine.create(Creation::new(&first, LIFETIME, 1)).await, Ok(Create::Created(_))));
+    assert_eq!(engine.create(Creation::new(&SessionId::random(), LIFETIME, 1)).await, Ok(Create::TooMany));
     engine.end(&first, Ended::Disconnected).await.expect("ended");
-    assert_eq!(engine.create(&SessionId::random(), LIFETIME, 1).await, Ok(Create::Created));
+    assert!(matches!(engine.create(Creation::new(&SessionId::random(), LIFETIME, 1)).await, Ok(Create::Created(_))));
 }
 
 pub async fn subscriptions_are_bounded(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let session = session(&engine, &["/a", "/b"]).await;
-    assert_eq!(engine.subscribe(&session, &pattern("/c"), 2).await, Ok(Subscribe::TooMany));
-    assert_eq!(engine.subscribe(&session, &pattern("/a"), 2).await, Ok(Subscribe::Kept));
+    assert_eq!(engine.subscribe(&session, &pattern("/c"), 2, None).await, Ok(Subscribe::TooMany));
+    assert_eq!(engine.subscribe(&session, &pattern("/a"), 2, None).await, Ok(Subscribe::Kept));
     assert_eq!(engine.unsubscribe(&session, &pattern("/a")).await, Ok(Unsubscribe::Removed));
     assert_eq!(engine.unsubscribe(&session, &pattern("/a")).await, Ok(Unsubscribe::Absent));
-    assert_eq!(engine.subscribe(&session, &pattern("/c"), 2).await, Ok(Subscribe::Added));
+    assert_eq!(engine.subscribe(&session, &pattern("/c"), 2, None).await, Ok(Subscribe::Added(None)));
 }
 
 /// Overdue, but attached before the sweep came round: it lives.
@@ -63,7 +63,7 @@ pub async fn expire_vs_subscribe(fixture: impl Fixture) {
     let session = session(&engine, &[]).await;
     engine.advance(LIFETIME * 2).await;
     engine.sweep(MANY).await.expect("swept");
-    assert_eq!(engine.subscribe(&session, &pattern("/a"), MANY).await, Ok(Subscribe::Unknown));
+    assert_eq!(engine.subscribe(&session, &pattern("/a"), MANY, None).await, Ok(Subscribe::Unknown));
     assert_eq!(engine.unsubscribe(&session, &pattern("/a")).await, Ok(Unsubscribe::Unknown));
     assert_eq!(engine.sessions().await, Ok(0));
 }
@@ -114,7 +114,7 @@ pub async fn resubscribe_keeps_since(fixture: impl Fixture) {
     let session = session(&engine, &["/a"]).await;
     let before = attach_poll(&engine, &session, "1").await;
     let position = publish(&engine, "/a", "1").await;
-    assert_eq!(engine.subscribe(&session, &pattern("/a"), MANY).await, Ok(Subscribe::Kept));
+    assert_eq!(engine.subscribe(&session, &pattern("/a"), MANY, None).await, Ok(Subscribe::Kept));
     let after = attach_poll(&engine, &session, "2").await;
     assert_eq!((before.version, &before.subscriptions), (after.version, &after.subscriptions));
     assert_eq!(positions(&snapshot(&engine, &session, &after).await.deliveries), [position]);
@@ -125,7 +125,7 @@ pub async fn subscribing_tells_the_attached_node_before_later_messages(fixture: 
     let session = session(&here, &["/a"]).await;
     let attached = attach_poll(&there, &session, "1").await;
     there.listen(&[pattern("/a")]).await.expect("listening");
-    here.subscribe(&session, &pattern("/b"), MANY).await.expect("subscribed");
+    here.subscribe(&session, &pattern("/b"), MANY, None).await.expect("subscribed");
     publish(&here, "/b", "1").await;
     publish(&here, "/a", "2").await;
     let events = drain(&there, &mut feed).await;
@@ -157,7 +157,7 @@ pub async fn unknown_subscriptions_confirm_nothing(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let session = session(&engine, &["/a"]).await;
     let attached = attach_poll(&engine, &session, "1").await;
-    engine.subscribe(&session, &pattern("/b"), MANY).await.expect("subscribed");
+    engine.subscribe(&session, &pattern("/b"), MANY, None).await.expect("subscribed");
     publish(&engine, "/b", "1").await;
     let position = publish(&engine, "/a", "2").await;
     assert_eq!(record(&engine, &session, &attached, Some("1"), position).await, Record::Outdated);

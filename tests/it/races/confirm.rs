@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SOCKET: Link<'static> = Link::Socket { connect_id: None, retry: false };
+const SOCKET: Link<'static> = Link::Socket { connect_id: None, retry: false, claim: None };
 
 pub async fn what_no_pong_confirmed_is_due_again(world: World) {
     let (here, there) = world.two_nodes().await;
@@ -50,7 +50,7 @@ pub async fn confirmation_is_clamped_to_what_was_sent(world: World) {
     let socket = node.attach(&session, SOCKET).await;
     settle(&node, &socket).await;
     node.publish("/a", 1).await;
-    socket.confirm(&Cursor::single(Position(u64::MAX)));
+    socket.confirm(&Cursor::single(Position(u64::MAX)).into());
     node.sessions.commit().await;
     drop(socket);
     assert_eq!(node.poll_now(&session, "9").await, [1]);

@@ -53,7 +53,7 @@ pub async fn feed_breaks_during_the_read(world: World) {
 pub async fn hole_is_seen_during_the_read(world: World) {
     let (here, there) = world.two_nodes().await;
     let (witness, session) = (here.session(&["/a"]).await, here.session(&["/a"]).await);
-    let witness = here.attach(&witness, Link::Socket { connect_id: None, retry: false }).await;
+    let witness = here.attach(&witness, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     settle(&here, &witness).await;
     there.publish("/a", 1).await;
     assert_eq!(take(&here, &witness, 1).await, [1]);
@@ -74,7 +74,7 @@ pub async fn hole_is_seen_during_the_read(world: World) {
 pub async fn feed_cut_other_channel_moves_on(world: World) {
     let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a", "/b"]).await;
-    let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     settle(&here, &socket).await;
     there.publish("/a", 1).await;
     assert_eq!(take(&here, &socket, 1).await, [1]);
@@ -90,7 +90,7 @@ pub async fn feed_cut_other_channel_moves_on(world: World) {
 pub async fn repair_of_one_channel_holds_the_others(world: World) {
     let (here, there) = world.two_nodes().await;
     let session = here.session(&["/a", "/b"]).await;
-    let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     settle(&here, &socket).await;
     there.publish("/a", 1).await;
     assert_eq!(take(&here, &socket, 1).await, [1]);
@@ -113,7 +113,7 @@ pub async fn repair_of_one_channel_holds_the_others(world: World) {
 pub async fn slow_reader_rejoins(world: World) {
     let node = world.node_with(Limits { outbox_messages: 10, outbox_bytes: 1 << 20 }, Gates::default()).await;
     let session = node.session(&["/a", "/b"]).await;
-    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     settle(&node, &socket).await;
     let mut taken = Vec::new();
     for number in 0..1000 {
@@ -135,7 +135,7 @@ pub async fn slow_reader_rejoins(world: World) {
 pub async fn slow_reader_on_bytes_rejoins(world: World) {
     let node = world.node_with(Limits { outbox_messages: 1000, outbox_bytes: 100 }, Gates::default()).await;
     let session = node.session(&["/a"]).await;
-    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     settle(&node, &socket).await;
     for number in 0..100 {
         node.publish("/a", number).await;
@@ -147,7 +147,7 @@ pub async fn slow_reader_on_bytes_rejoins(world: World) {
 pub async fn more_than_fits_while_joining(world: World) {
     let node = world.node_with(Limits { outbox_messages: 10, outbox_bytes: 1 << 20 }, Gates::default()).await;
     let session = node.session(&["/a"]).await;
-    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     settle(&node, &socket).await;
     here_and_now(&world, &node, &socket).await;
 }

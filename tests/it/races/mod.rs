@@ -162,7 +162,7 @@ fn roomy() -> Limits {
 impl TestNode {
     async fn session(&self, patterns: &[&str]) -> SessionId {
         let session = SessionId::random();
-        self.store.create(&session, LIFETIME, 100).await.expect("created");
+        self.store.create(Creation::new(&session, LIFETIME, 100)).await.expect("created");
         for pattern in patterns {
             self.subscribe(&session, pattern).await;
         }
@@ -171,7 +171,7 @@ impl TestNode {
 
     async fn subscribe(&self, session: &SessionId, pattern: &str) {
         let pattern = Pattern::parse(pattern).expect("valid");
-        self.store.subscribe(session, &pattern, 100).await.expect("subscribed");
+        self.store.subscribe(session, &pattern, 100, None).await.expect("subscribed");
     }
 
     async fn unsubscribe(&self, session: &SessionId, pattern: &str) {
@@ -182,7 +182,7 @@ impl TestNode {
     async fn publish(&self, channel: &str, number: u64) {
         let channel = Channel::parse(channel).expect("valid");
         let array = format!("[{{\"channel\":\"{channel}\",\"data\":{number}}}]").into();
-        self.store.publish(Publication { channel, array }).await.expect("stored");
+        self.store.publish(Publication::new(channel, array)).await.expect("stored");
     }
 
     async fn attach(&self, session: &SessionId, link: Link<'_>) -> Held {
@@ -205,7 +205,7 @@ impl TestNode {
     fn poll_with(&self, session: &SessionId, id: &str, hold: Duration, retry: bool) -> JoinHandle<Answer> {
         let (sessions, session, id) = (self.sessions.clone(), session.clone(), id.to_owned());
         tokio::spawn(async move {
-            match sessions.attach(&session, Link::Poll { connect_id: Some(&id), retry }).await {
+            match sessions.attach(&session, Link::Poll { connect_id: Some(&id), retry, claim: None }).await {
                 Ok(AttachOutcome::Held(held)) => held.poll(hold, 1 << 20).await.map_or(Answer::Unavailable, Answer::of),
                 Ok(AttachOutcome::Late) => Answer::Empty,
                 Ok(AttachOutcome::Closed) => Answer::Hangup,
@@ -260,7 +260,7 @@ enum Answer {
 impl Answer {
     fn of(outcome: PollOutcome) -> Self {
         match outcome {
-            PollOutcome::Deliver(deliveries, receipt) => Self::Messages(numbers(&deliveries), receipt),
+            PollOutcome::Deliver { batch, receipt, .. } => Self::Messages(numbers(&batch.deliveries), receipt),
             PollOutcome::Empty => Self::Empty,
             PollOutcome::Released => Self::Released,
             PollOutcome::Unknown => Self::Unknown,
@@ -310,7 +310,7 @@ async fn take(node: &TestNode, held: &Held, count: usize) -> Vec<u64> {
     let mut taken = Vec::new();
     while taken.len() < count {
         match soon("a step of the socket", held.next()).await {
-            Step::Ready => taken.extend(numbers(&held.take(1 << 20))),
+            Step::Ready => taken.extend(numbers(&held.take(1 << 20).deliveries)),
             Step::Refresh => node.sessions.refresh(held.attachment()).await.expect("the engine answers"),
             Step::Ended(end) => panic!("ended after {taken:?}: {end:?}"),
         }

@@ -84,9 +84,11 @@ impl Run {
         let before: Vec<_> = self.clients.iter().map(|client| client.matching(&parsed)).collect();
         let member = self.node();
         let array = format!("[{{\"channel\":\"{channel}\",\"data\":{number}}}]").into();
-        let publication = Publication { channel: parsed.clone(), array };
+        let publication = Publication::new(parsed.clone(), array);
         // Not acknowledged, not owed: it may come all the same.
-        let Some(Ok(position)) = member.call(member.node.store.publish(publication)).await else { return };
+        let Some(Ok(Published::Stored(position))) = member.call(member.node.store.publish(publication)).await else {
+            return;
+        };
         self.stored.borrow_mut().insert(number, position);
         for (client, before) in self.clients.iter().zip(before) {
             let bring: BTreeSet<_> = client.matching(&parsed).intersection(&before).copied().collect();
@@ -117,8 +119,10 @@ impl Run {
         }
         loop {
             let member = self.node();
-            if let Some(Ok(outcome)) = member.call(member.node.store.subscribe(&client.session, &parsed, 100)).await {
-                assert!(matches!(outcome, Subscribe::Added | Subscribe::Kept), "{outcome:?}");
+            if let Some(Ok(outcome)) =
+                member.call(member.node.store.subscribe(&client.session, &parsed, 100, None)).await
+            {
+                assert!(matches!(outcome, Subscribe::Added(_) | Subscribe::Kept), "{outcome:?}");
                 break;
             }
         }
@@ -222,7 +226,8 @@ impl Run {
     async fn socket(&self, client: &Client) {
         let member = self.node();
         let id = client.id();
-        let Some(held) = self.attach(&member, client, Link::Socket { connect_id: Some(&id), retry: false }).await
+        let Some(held) =
+            self.attach(&member, client, Link::Socket { connect_id: Some(&id), retry: false, claim: None }).await
         else {
             client.undisturbed.set(false);
             return;
@@ -231,7 +236,7 @@ impl Run {
         for _ in 0..self.below(6) {
             match tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await {
                 Ok(Some(Step::Ready)) => {
-                    let numbers = numbers(&held.take(200));
+                    let numbers = numbers(&held.take(200).deliveries);
                     client.note(format!("socket received {numbers:?}"));
                     client.received.borrow_mut().extend(numbers);
                     if self.chance(60) {
@@ -267,13 +272,13 @@ impl Run {
         let last = client.last_event.borrow().clone().filter(|_| self.chance(70));
         let Some(held) = self.attach(&member, client, Link::Stream { last_event: last.as_ref() }).await else { return };
         client.note(format!("stream after {last:?}"));
-        let mut cursor = held.sent();
+        let mut cursor = held.sent().cursor;
         *client.last_event.borrow_mut() = Some(LastEvent { epoch: held.epoch(), cursor: cursor.clone() });
         for _ in 0..self.below(6) {
             match tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await {
                 Ok(Some(Step::Ready)) => {
                     let written = held.sent();
-                    let deliveries = held.take(200);
+                    let deliveries = held.take(200).deliveries;
                     let arrive = if self.chance(80) { deliveries.len() } else { self.below(deliveries.len() + 1) };
                     for delivery in &deliveries[..arrive] {
                         cursor.raise(delivery.partition, delivery.position);

@@ -46,7 +46,7 @@ pub async fn unsubscribe_one_of_two_overlapping(world: World) {
     for (gone, left) in [("/a/b", "/a/*"), ("/a/*", "/a/b")] {
         let (here, there) = world.two_nodes().await;
         let session = here.session(&["/a/b", "/a/*"]).await;
-        let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+        let socket = here.attach(&session, Link::Socket { connect_id: None, retry: false, claim: None }).await;
         settle(&here, &socket).await;
         there.publish("/a/b", 1).await;
         world.quiesce().await;
@@ -64,7 +64,7 @@ pub async fn unsubscribe_one_of_two_overlapping(world: World) {
 pub async fn one_copy_with_overlapping_patterns(world: World) {
     let node = world.node().await;
     let session = node.session(&["/a/b", "/a/*", "/a/**", "/**"]).await;
-    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false }).await;
+    let socket = node.attach(&session, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     settle(&node, &socket).await;
     for number in 0..10 {
         node.publish("/a/b", number).await;

@@ -48,7 +48,7 @@ async fn lost_acknowledged_write_is_told() {
     for node in [&one, &other] {
         assert_eq!(crate::contract::poll(node, &older, "1").await, Attach::Unknown);
         assert_eq!(node.touch(&older, None).await, Ok(Touch::Unknown));
-        assert_eq!(node.subscribe(&older, &pattern("/b"), MANY).await, Ok(Subscribe::Unknown));
+        assert_eq!(node.subscribe(&older, &pattern("/b"), MANY, None).await, Ok(Subscribe::Unknown));
     }
     publish(&other, "/a", "3").await;
     assert_eq!(unread(&other, &newer, "1").await, [3], "one loss is one new era");
@@ -130,7 +130,7 @@ async fn a_lost_subscription_is_told() {
     let (node, _feed) = redis.node(|_| {}).await;
     let session = session(&node, &["/a"]).await;
     redis.ask::<()>(&["SAVE"]).await;
-    node.subscribe(&session, &pattern("/b"), MANY).await.expect("subscribed");
+    node.subscribe(&session, &pattern("/b"), MANY, None).await.expect("subscribed");
     redis.restart().await;
     met_again(&node).await;
     assert_eq!(node.touch(&session, None).await, Ok(Touch::Unknown));
@@ -172,7 +172,9 @@ async fn lost_keys_are_told_to_sockets() {
         let redis = Redis::start().await;
         let (node, _feed) = redis.node(|_| {}).await;
         let session = session(&node, &["/a", "/b"]).await;
-        let held = crate::contract::attach(&node, &session, Link::Socket { connect_id: None, retry: false }).await;
+        let held =
+            crate::contract::attach(&node, &session, Link::Socket { connect_id: None, retry: false, claim: None })
+                .await;
         assert_eq!(node.touch(&session, Some(held.epoch)).await, Ok(Touch::Alive));
         redis.ask::<()>(&["DEL", &format!("{{weft:0}}:{}", lost.replace("ID", session.as_str()))]).await;
         assert_eq!(node.touch(&session, Some(held.epoch)).await, Ok(Touch::Unknown), "without {lost}");

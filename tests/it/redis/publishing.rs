@@ -30,10 +30,14 @@ async fn batch_partial_failure() {
     let store = |channel: &'static str, number: u64| {
         let channel = weft::bayeux::Channel::parse(channel).expect("valid");
         let array = format!("[{{\"channel\":\"{channel}\",\"data\":{number}}}]").into();
-        node.publish(Publication { channel, array })
+        node.publish(Publication::new(channel, array))
     };
     let outcomes = join_all([store("/good", 1), store("/bad", 2), store("/good", 3)]).await;
-    let [Ok(first), Err(EngineError::Unavailable(error)), Ok(third)] = &outcomes[..] else { panic!("{outcomes:?}") };
+    let [Ok(Published::Stored(first)), Err(EngineError::Unavailable(error)), Ok(Published::Stored(third))] =
+        &outcomes[..]
+    else {
+        panic!("{outcomes:?}")
+    };
     assert!(first < third, "{outcomes:?}");
     assert!(error.contains("WRONGTYPE"), "{error}");
     redis.ask::<()>(&["DEL", "{weft:0}:log:/bad"]).await;

@@ -207,8 +207,11 @@ async fn sessions_live_and_end_without_memory() {
     let (living, dying) = (session(&node, &["/a"]).await, session(&node, &["/a", "/b"]).await);
     let position = publish(&node, "/a", "1").await;
     redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    assert_eq!(node.create(&SessionId::random(), Duration::from_secs(90), MANY).await, Err(EngineError::OutOfMemory));
-    assert_eq!(node.subscribe(&living, &pattern("/c"), MANY).await, Err(EngineError::OutOfMemory));
+    assert_eq!(
+        node.create(Creation::new(&SessionId::random(), Duration::from_secs(90), MANY)).await,
+        Err(EngineError::OutOfMemory)
+    );
+    assert_eq!(node.subscribe(&living, &pattern("/c"), MANY, None).await, Err(EngineError::OutOfMemory));
     assert_eq!(node.touch(&living, None).await, Ok(Touch::Alive));
     let attached = crate::contract::attach_poll(&node, &living, "1").await;
     assert_eq!(crate::contract::snapshot(&node, &living, &attached).await.deliveries.len(), 1);

@@ -1,9 +1,11 @@
 -- Attaches a session to a node: settles what its last delivery confirmed, raises the epoch, extends its life, and tells
 -- the node that held it before.
 -- ARGV   3 session, 4 node, 5 link: poll | socket | stream | local, 6 connect id or '', 7 retry: 1 | '',
---        8 epoch and 9 position of a stream's last event, or ''
+--        8 epoch and 9 position of a stream's last event, or '', 10 what the client says that it has: '' | ack | position,
+--        11 up to where
 -- gives  {unknown} | {late} | {closed}
---        | {attached, epoch, version, start, ceiling or '', first: 1 | '', clock, {pattern, since, ...}, {head, ...}}
+--        | {attached, epoch, version, start, ceiling or '', ceiling of replays, first: 1 | '', clock, traits,
+--          {pattern, since, ...}, {head, ...}}
 -- cost   a step for each subscription
 local REMEMBERED_IDS = 8        -- connect ids that are remembered, to know late copies of old connects
 local REMEMBERED_FOR = 60000    -- for how long
@@ -45,6 +47,7 @@ end
 
 local function confirm_pending()
   if pending then cursor = math.max(cursor, pending) end
+  if pending then replayed(id, fields.pending_replays) end
   pending = nil
   fields.cursor, fields.pending_upto = text(cursor), ''
 end
@@ -92,6 +95,24 @@ end
 
 local start, ceiling
 
+-- The client's word counts if its session asked for that when it was made.
+local claim = ARGV[10]
+local trait = ({ ack = 'a', position = 'r' })[claim]
+if trait and not string.find(fields.traits, trait) then claim = '' end
+
+-- The client says itself what it has; of replays, which it does not speak about, another id speaks.
+local function settle_claim()
+  local again, upto = repeats(), math.min(tonumber(ARGV[11]), top)
+  cursor = claim == 'ack' and math.max(cursor, upto) or upto
+  fields.cursor = text(cursor)
+  if pending and again and fields.pending_replays ~= '' then
+    fields.pending_id, ceiling = connect_id, pending
+  else
+    if pending and not again then replayed(id, fields.pending_replays) end
+    fields.pending_upto = ''
+  end
+end
+
 if link == 'poll' then
   local late = is_late()
   fields.late_before = late and '1' or ''
@@ -110,7 +131,9 @@ if link == 'poll' then
   end
   local again = repeats()
   remember()
-  if again then
+  if claim ~= '' then
+    settle_claim()
+  elseif again then
     if fields.pending_id ~= connect_id then
       -- A client that changes its ids has no constant one.
       fields.pending_id, fields.pending_writes = connect_id, '0'
@@ -122,7 +145,12 @@ if link == 'poll' then
   start = cursor
 elseif link == 'socket' then
   fields.late_before = ''
-  if not repeats() then confirm_pending() end
+  if claim ~= '' then
+    settle_claim()
+    ceiling = nil
+  elseif not repeats() then
+    confirm_pending()
+  end
   -- A repetition clears the record: the socket's own pongs confirm from here.
   fields.pending_upto = ''
   remember()
@@ -183,5 +211,5 @@ for begin = 1, patterns, 1000 do
   end
   for _, head in ipairs(redis.call('MGET', unpack(keys))) do heads[#heads + 1] = head or '' end
 end
-return { 'attached', epoch, fields.version, text(start), ceiling and text(ceiling) or '', first and '1' or '', text(top),
-  subscribed, heads }
+return { 'attached', epoch, fields.version, text(start), ceiling and text(ceiling) or '',
+  ceiling and fields.pending_replays or '', first and '1' or '', text(top), fields.traits, subscribed, heads }

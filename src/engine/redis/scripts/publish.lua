@@ -1,41 +1,95 @@
--- Stores messages: each in the log of every pattern that covers its channel and has a subscriber, under one position,
--- and announces it on the feed of each such log.
--- ARGV   3 age in ms beyond which entries go, 4 entries that a log keeps, 5 number of messages; then for each: the
---        channel and the message ("<channel> <array>"), the number of its patterns, the patterns
--- gives  for each: its position, or ! and an error
--- cost   a step for each pattern of the channel, three commands for each that has a subscriber; nothing grows with the
---        number of subscribers
-local age, keep, count = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+-- Stores messages: each in the log of every pattern that covers its channel and has a subscriber (and in that of its
+-- channel, if that is retained), under one position, and announces it on the feed of each such log.
+-- ARGV   3 age in ms beyond which entries go, 4 entries that a log keeps, 5 ms for which a repetition is recognised, 6
+--        fingerprints in a generation, 7 channels that may be retained, 8 number of messages; then for each: the channel and
+--        the message ("<channel> <array>"), its fingerprint or '', age in ms and number of messages to be retained or '',
+--        the number of its patterns, the patterns (the channel itself first)
+-- gives  for each: its position, = if it was stored before, ! and an error, or !retained
+-- cost   a step for each pattern of the channel, three commands for each that has a subscriber; two for a fingerprint, four
+--        for a retained channel; nothing grows with the number of subscribers
+local age, keep = tonumber(ARGV[3]), tonumber(ARGV[4])
+local window, generation, max_retained, count = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local at = now()
-local position, outcomes, argument = tick(at, count), {}, 6
--- Keys are refreshed, and old entries go, when a log crosses into another slice of time.
-local slice = age / 4
+local position, outcomes, argument = tick(at, count), {}, 9
+local young, old, kept_key = root .. 'seen:young', root .. 'seen:old', root .. 'kept'
+local remembers = false
 
-local function append(pattern, previous, message)
+-- Two generations of fingerprints: the older goes when the younger has reached its age, or is full.
+local function remember()
+  remembers = true
+  local since = tonumber(redis.call('GET', root .. 'seen:since') or nil)
+  if since and at - since < window and redis.call('SCARD', young) < generation then return end
+  redis.call('UNLINK', old)
+  if since and at - since < 2 * window and redis.call('EXISTS', young) == 1 then redis.call('RENAME', young, old) end
+  redis.call('UNLINK', young)
+  -- An empty member, for the time to live.
+  redis.call('SADD', young, '')
+  redis.call('PEXPIRE', young, 3 * window)
+  redis.call('SET', root .. 'seen:since', text(at), 'PX', 3 * window)
+end
+
+local function append(pattern, previous, message, kept_age, kept_length)
   local log, id = root .. 'log:' .. pattern, text(position) .. '-0'
-  local stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', keep, id, 'p', previous, 'm', message)
+  local most, oldest, life = keep, age, ttl
+  if kept_age then
+    most, oldest = math.max(keep, kept_length), math.max(age, kept_age)
+    life = math.max(ttl, math.ceil(kept_age / 1000))
+  end
+  local stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, 'p', previous, 'm', message)
   if type(stored) == 'table' and stored.err then return '!' .. stored.err end
   local fresh = not stored
   if fresh then redis.call('XADD', log, id, 'p', previous, 'm', message) end
   redis.call('SET', root .. 'head:' .. pattern, text(position), 'KEEPTTL')
+  -- Keys are refreshed, and old entries go, when a log crosses into another slice of time.
+  local slice = oldest / 4
   if fresh or math.floor(at / slice) ~= math.floor(previous / 1024 / slice) then
-    redis.call('XTRIM', log, 'MINID', '~', text(math.max(at - age, 0) * 1024))
-    redis.call('EXPIRE', log, ttl)
-    redis.call('EXPIRE', root .. 'head:' .. pattern, ttl)
+    redis.call('XTRIM', log, 'MINID', '~', text(math.max(at - oldest, 0) * 1024))
+    redis.call('EXPIRE', log, life)
+    redis.call('EXPIRE', root .. 'head:' .. pattern, life)
+    if kept_age then
+      redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
+      if redis.call('TTL', kept_key) < life then redis.call('EXPIRE', kept_key, life) end
+    end
+  end
+  -- Without a subscriber nothing but what is retained has to be there.
+  if kept_age and redis.call('EXISTS', root .. 'subscribers:' .. pattern, root .. 'lingers:' .. pattern) == 0 then
+    redis.call('XTRIM', log, 'MAXLEN', kept_length)
   end
   redis.call('PUBLISH', announce .. 'log:' .. pattern, text(position) .. ' ' .. previous .. ' ' .. message)
 end
 
-for index = 1, count do
-  local message, patterns = ARGV[argument], tonumber(ARGV[argument + 1])
+local function store(message, fingerprint, kept_age, kept_length, first, patterns)
   local keys = {}
-  for offset = 1, patterns do keys[offset] = root .. 'head:' .. ARGV[argument + 1 + offset] end
+  for offset = 1, patterns do keys[offset] = root .. 'head:' .. ARGV[first + offset - 1] end
   local heads, failed = redis.call('MGET', unpack(keys)), nil
-  for offset = 1, patterns do
-    if heads[offset] then failed = append(ARGV[argument + 1 + offset], heads[offset], message) or failed end
+  if kept_age and redis.call('HEXISTS', kept_key, ARGV[first]) == 0 and redis.call('HLEN', kept_key) >= max_retained then
+    return '!retained'
   end
-  outcomes[index] = failed or text(position)
+  if fingerprint ~= '' and window > 0 then
+    if not remembers then remember() end
+    if redis.call('SISMEMBER', old, fingerprint) == 1 or redis.call('SADD', young, fingerprint) == 0 then return '=' end
+  end
+  if kept_age then
+    redis.call('HSET', kept_key, ARGV[first], text(kept_age))
+    -- What was before it is not known any more.
+    heads[1] = heads[1] or text(position - 1)
+  end
+  for offset = 1, patterns do
+    local channel = offset == 1
+    if heads[offset] then
+      failed = append(ARGV[first + offset - 1], heads[offset], message, channel and kept_age or nil,
+        channel and kept_length or nil) or failed
+    end
+  end
+  if failed and fingerprint ~= '' then redis.call('SREM', young, fingerprint) end
+  return failed or text(position)
+end
+
+for index = 1, count do
+  local patterns = tonumber(ARGV[argument + 4])
+  outcomes[index] = store(ARGV[argument], ARGV[argument + 1], tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]),
+    argument + 5, patterns)
   position = position + 1
-  argument = argument + 2 + patterns
+  argument = argument + 5 + patterns
 end
 return outcomes

@@ -1,16 +1,18 @@
 -- Reads logs as one snapshot, in order of position, each message once.
 -- ARGV   3 session, 4 epoch, 5 version, 6 messages and 7 bytes at the most (but at least one message); then for each
 --        log: pattern, position after which to read
--- gives  {snapshot, position up to which nothing is missing, truncated: 1 | '', {position, message, ...}}
+-- gives  {snapshot, position up to which nothing is missing, truncated: 1 | '', {position, message, ...}, gap: 1 | ''}
 --        | {gap, {pattern, ...}}: the session was ended | {outdated} | {stale} | {unknown}
 -- cost   a step for each log, and for each entry that is given
 local id, max_messages, max_bytes = ARGV[3], tonumber(ARGV[6]), tonumber(ARGV[7])
-local found = session(id, { 'epoch', 'version' })
+local found = session(id, { 'epoch', 'version', 'traits' })
 if not found then return { 'unknown' } end
 if found.epoch ~= ARGV[4] then return { 'stale' } end
 if found.version ~= ARGV[5] then return { 'outdated' } end
 
 local entries, known, held = {}, {}, 0
+-- A session that can be told of a gap is not ended by it.
+local is_told, gap = string.find(found.traits, 'r') ~= nil, false
 -- What lies past it was left in some log.
 local cut = math.huge
 
@@ -28,18 +30,23 @@ local function prune()
   for index = #entries, count + 1, -1 do entries[index] = nil end
 end
 
--- Takes what one log holds past `from`; false when it no longer reaches back so far.
+-- Takes what one log holds past `from`; notes when it no longer reaches back so far.
 local function take(pattern, from)
   local head = tonumber(redis.call('GET', root .. 'head:' .. pattern) or nil)
-  if not head then return false end
-  if head <= tonumber(from) then return true end
+  if not head then
+    gap = true
+    -- Redis lost it: it begins anew, so that this is told once.
+    if is_told then enter(pattern, id, now(), text(clock())) end
+    return
+  end
+  if head <= tonumber(from) then return end
   local log, last, messages, bytes, step = root .. 'log:' .. pattern, from, 0, 0, 4
   local top = cut < math.huge and text(cut) .. '-0' or '+'
   repeat
     local chunk = redis.call('XRANGE', log, '(' .. last .. '-0', top, 'COUNT', step)
     for _, entry in ipairs(chunk) do
       local position, message = string.match(entry[1], '^%d+'), entry[2][4]
-      if messages == 0 and tonumber(entry[2][2]) > tonumber(from) then return false end
+      if messages == 0 and tonumber(entry[2][2]) > tonumber(from) then gap = true end
       messages, bytes, last = messages + 1, bytes + #message, position
       if not known[position] then
         known[position] = true
@@ -48,16 +55,19 @@ local function take(pattern, from)
       end
     end
     -- Of a log that is read in part, a later read tells whether it reaches back.
-    if #chunk < step then return messages > 0 or top ~= '+' end
+    if #chunk < step then
+      gap = gap or (messages == 0 and top == '+')
+      return
+    end
     -- As many as may still fit, by the size of those before.
     step = math.max(1, math.min(128, math.ceil((max_bytes - bytes) / (bytes / messages))))
   until messages > max_messages or bytes > max_bytes
   if tonumber(last) < head then cut = math.min(cut, tonumber(last)) end
-  return true
 end
 
 for index = 8, #ARGV, 2 do
-  if not take(ARGV[index], ARGV[index + 1]) then return { 'gap', finish(id, 'gap') or {} } end
+  take(ARGV[index], ARGV[index + 1])
+  if gap and not is_told then return { 'gap', finish(id, 'gap') or {} } end
   if #entries > 2 * max_messages or held > 2 * max_bytes then prune() end
 end
 
@@ -67,4 +77,4 @@ for _, entry in ipairs(entries) do
   if entry[1] > cut then break end
   flat[#flat + 1], flat[#flat + 2], upto = entry[2], entry[3], entry[2]
 end
-return { 'snapshot', truncated and upto or text(clock()), truncated and '1' or '', flat }
+return { 'snapshot', truncated and upto or text(clock()), truncated and '1' or '', flat, gap and '1' or '' }

@@ -30,25 +30,54 @@ local function tell(node, words)
   if node and node ~= '' then redis.call('PUBLISH', announce .. 'node:' .. node, words) end
 end
 
--- One subscriber less; the log goes with the last one.
-local function leave(pattern, id)
+-- For how many milliseconds a log is kept whatever its subscribers; nil if it is not.
+local function retained(pattern)
+  return tonumber(redis.call('HGET', root .. 'kept', pattern) or nil)
+end
+
+-- Seconds for which the keys of a log live.
+local function lasting(pattern)
+  return math.max(ttl, math.ceil((retained(pattern) or 0) / 1000))
+end
+
+-- A session is a subscriber from now on; the first one of a pattern makes its log, which begins at `since`.
+local function enter(pattern, id, at, since)
+  local life = lasting(pattern)
+  redis.call('SADD', root .. 'subscribers:' .. pattern, id)
+  redis.call('EXPIRE', root .. 'subscribers:' .. pattern, ttl)
+  redis.call('SET', root .. 'head:' .. pattern, since, 'EX', life, 'NX')
+  redis.call('EXPIRE', root .. 'head:' .. pattern, life)
+  redis.call('EXPIRE', root .. 'log:' .. pattern, life)
+  redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
+  redis.call('EXPIRE', root .. 'logs', ttl)
+end
+
+local function forget(pattern)
+  redis.call('DEL', root .. 'head:' .. pattern, root .. 'lingers:' .. pattern)
+  redis.call('UNLINK', root .. 'log:' .. pattern)
+  redis.call('ZREM', root .. 'logs', pattern)
+  redis.call('HDEL', root .. 'kept', pattern)
+end
+
+-- One subscriber less. The log goes with the last one, unless it is retained, or somebody may return for it.
+local function leave(pattern, id, may_return)
   local members = root .. 'subscribers:' .. pattern
   redis.call('SREM', members, id)
-  if redis.call('EXISTS', members) == 0 then
-    redis.call('DEL', root .. 'head:' .. pattern)
-    redis.call('UNLINK', root .. 'log:' .. pattern)
-    redis.call('ZREM', root .. 'logs', pattern)
-  end
+  -- Half a key's life: as long as an entry's.
+  if may_return then redis.call('SET', root .. 'lingers:' .. pattern, '', 'PX', text(ttl * 500)) end
+  if redis.call('EXISTS', members, root .. 'lingers:' .. pattern) == 0 and not retained(pattern) then forget(pattern) end
 end
 
 -- Ends a session and tells its node; gives its patterns, or nil when there was none.
 local function finish(id, why)
   local key = session_key(id)
-  local node = redis.call('HGET', key, 'node')
+  local node, traits = unpack(redis.call('HMGET', key, 'node', 'traits'))
+  -- With another session, for what it has missed.
+  local may_return = why ~= 'disconnected' and string.find(traits or '', 'r') ~= nil
   local patterns = redis.call('HKEYS', subscriptions_key(id))
   redis.call('ZREM', root .. 'deadlines', id)
   redis.call('DEL', subscriptions_key(id))
-  for _, pattern in ipairs(patterns) do leave(pattern, id) end
+  for _, pattern in ipairs(patterns) do leave(pattern, id, may_return) end
   if redis.call('DEL', key) == 0 and #patterns == 0 then return nil end
   tell(node, 'ended ' .. id .. ' ' .. why)
   return patterns
@@ -65,9 +94,10 @@ local function heard_of(id, at, life, touched)
   for _, pattern in ipairs(redis.call('HKEYS', subscriptions_key(id))) do
     redis.call('SADD', root .. 'subscribers:' .. pattern, id)
     redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
-    for _, kind in ipairs({ 'subscribers:', 'head:', 'log:' }) do
-      redis.call('EXPIRE', root .. kind .. pattern, ttl)
-    end
+    redis.call('EXPIRE', root .. 'subscribers:' .. pattern, ttl)
+    local life = lasting(pattern)
+    redis.call('EXPIRE', root .. 'head:' .. pattern, life)
+    redis.call('EXPIRE', root .. 'log:' .. pattern, life)
   end
 end
 
@@ -87,7 +117,20 @@ local function intact(id, count)
   return false
 end
 
--- Pattern and start of each subscription, flat; nil when Redis lost some of them: then the session was ended.
+-- Notes how far replays were received: "since position pattern" lines. Of an older subscription to the channel a line says
+-- nothing about this one.
+local function replayed(id, lines)
+  for of, position, pattern in string.gmatch(lines, '(%d+) (%d+) ([^\n]+)') do
+    local value = redis.call('HGET', subscriptions_key(id), pattern) or ''
+    local since, from = string.match(value, '^(%d+):(%d+)$')
+    if since == of and tonumber(position) > tonumber(from) then
+      local left = tonumber(position) < tonumber(since)
+      redis.call('HSET', subscriptions_key(id), pattern, left and since .. ':' .. position or since)
+    end
+  end
+end
+
+-- Pattern and start of each subscription ("since", or "since:from" while a replay is due), flat; nil when Redis lost some of them: then the session was ended.
 local function subscriptions(id, count)
   local flat = redis.call('HGETALL', subscriptions_key(id))
   if #flat ~= 2 * tonumber(count) then

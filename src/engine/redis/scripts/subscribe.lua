@@ -1,25 +1,58 @@
 -- Adds a subscription, from now on, and tells the node that holds the session. One that exists keeps its start.
--- ARGV   3 session, 4 pattern, 5 subscriptions that the session may have
--- gives  {added, its start} | {kept} | {too_many} | {unknown}
--- cost   constant
-local id, pattern = ARGV[3], ARGV[4]
+-- ARGV   3 session, 4 pattern, 5 subscriptions that the session may have, 6 wished replay: '' | all | position after
+--        which, 7 age in ms and 8 number of messages beyond which nothing is replayed
+-- gives  {added, its start, position past which the replay lies or '', gap: 1 | ''} | {kept} | {too_many} | {unknown}
+-- cost   constant; with a replay of a log that holds more than so many, a step for each of them
+local id, pattern, wish = ARGV[3], ARGV[4], ARGV[6]
 local found = session(id, { 'node', 'version', 'count' })
 if not found then return { 'unknown' } end
 if redis.call('HEXISTS', subscriptions_key(id), pattern) == 1 then return { 'kept' } end
 if tonumber(found.count) >= tonumber(ARGV[5]) then return { 'too_many' } end
 local at = now()
-local since, version = text(tick(at, 1)), text(found.version + 1)
-redis.call('HSET', subscriptions_key(id), pattern, since)
+local since = tick(at, 1)
+local log, head = root .. 'log:' .. pattern, tonumber(redis.call('GET', root .. 'head:' .. pattern) or nil)
+
+-- The position past which everything lies that is kept.
+local function kept_past(age, length)
+  local past = math.max((at - age) * 1024 - 1, 0)
+  if redis.call('XLEN', log) <= length then return past end
+  local edge, seen = '+', 0
+  repeat
+    local chunk = redis.call('XREVRANGE', log, edge, '-', 'COUNT', math.min(100, length + 1 - seen))
+    if #chunk == 0 then return past end
+    local last = chunk[#chunk][1]
+    local position = tonumber(string.match(last, '^%d+'))
+    if position <= past then return past end
+    edge, seen = '(' .. last, seen + #chunk
+    if seen > length then past = position end
+  until seen > length
+  return past
+end
+
+local from, gap = nil, false
+if wish ~= '' then
+  local past = head and kept_past(tonumber(ARGV[7]), tonumber(ARGV[8])) or since
+  if wish == 'all' then
+    from = past
+  else
+    local after = math.min(tonumber(wish), since)
+    from = math.max(after, past)
+    local entry = head and redis.call('XRANGE', log, '(' .. text(after) .. '-0', '+', 'COUNT', 1)[1]
+    if entry then
+      gap = tonumber(string.match(entry[1], '^%d+')) <= past or tonumber(entry[2][2]) > after
+    else
+      -- Of a log that is not there nothing is known.
+      gap = (head or since) > after
+    end
+  end
+  from = math.min(from, since)
+end
+
+local start, version = text(since), text(found.version + 1)
+local due = from and head and from < since
+redis.call('HSET', subscriptions_key(id), pattern, due and start .. ':' .. text(from) or start)
 redis.call('EXPIRE', subscriptions_key(id), ttl)
 redis.call('HSET', session_key(id), 'version', version, 'count', text(found.count + 1))
-local members = root .. 'subscribers:' .. pattern
-redis.call('SADD', members, id)
-redis.call('EXPIRE', members, ttl)
--- The first subscriber: from now on the pattern has a log.
-redis.call('SET', root .. 'head:' .. pattern, since, 'EX', ttl, 'NX')
-redis.call('EXPIRE', root .. 'head:' .. pattern, ttl)
-redis.call('EXPIRE', root .. 'log:' .. pattern, ttl)
-redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
-redis.call('EXPIRE', root .. 'logs', ttl)
+enter(pattern, id, at, start)
 tell(found.node, 'resubscribed ' .. id .. ' ' .. version)
-return { 'added', since }
+return { 'added', start, from and text(from) or '', gap and '1' or '' }

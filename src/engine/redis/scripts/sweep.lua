@@ -34,11 +34,17 @@ end
 local age = tonumber(ARGV[8])
 for _, pattern in ipairs(redis.call('ZRANGEBYSCORE', root .. 'logs', '-inf', text(at), 'LIMIT', 0, ARGV[4])) do
   redis.call('ZADD', root .. 'logs', text(at + age / 2), pattern)
-  redis.call('XTRIM', root .. 'log:' .. pattern, 'MINID', '~', text(math.max(at - age, 0) * 1024))
+  local kept = retained(pattern)
+  redis.call('XTRIM', root .. 'log:' .. pattern, 'MINID', kept and '=' or '~',
+    text(math.max(at - math.max(age, kept or 0), 0) * 1024))
   local members = redis.call('SRANDMEMBER', root .. 'subscribers:' .. pattern, SAMPLE)
   for _, member in ipairs(members) do
     -- Redis lost the session, which therefore could not leave.
     if redis.call('HEXISTS', subscriptions_key(member), pattern) == 0 then leave(pattern, member) end
+  end
+  if kept and redis.call('XLEN', root .. 'log:' .. pattern) == 0 then
+    -- Nothing is left to be retained. The next publish retains again.
+    redis.call('HDEL', root .. 'kept', pattern)
   end
   if #members == 0 then leave(pattern, '') end
 end

@@ -14,6 +14,8 @@ use crate::engine::Engine;
 
 const INDEX: &str = include_str!("../../browser/pages/index.html");
 const CLIENT: &str = include_str!("../../browser/pages/client.js");
+/// Resume for the stock clients of Faye and CometD.
+const RESUME: &str = include_str!("../../browser/extensions/resume.js");
 /// The page runs its own inline script and style, and talks to its own node.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
      connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
@@ -94,6 +96,8 @@ impl Web {
         let known = name == "client.js" || rest == ".js" || name.strip_suffix(".js").is_some_and(|stem| stem == base);
         Some(if script && known {
             file(headers, "text/javascript; charset=utf-8", CLIENT)
+        } else if rest == "/resume.js" {
+            file(headers, "text/javascript; charset=utf-8", RESUME)
         } else {
             reply::response(StatusCode::NOT_FOUND, "", "")
         })

@@ -119,7 +119,7 @@ async fn assert_gap(engine: &impl TestEngine, session: &SessionId) {
 }
 
 pub async fn trimmed_log_is_gap<F: Fixture>(_: F) {
-    let fixture = F::with_log_entries(3).await;
+    let fixture = F::bounded(Bounds { log_entries: 3, ..Bounds::default() }).await;
     let (engine, _feed) = fixture.node().await;
     let behind = session(&engine, &["/a"]).await;
     for _ in 0..3 {

@@ -2,7 +2,10 @@
 //! fixture; the list at the end runs all of them against each engine.
 
 mod attach;
+mod delivery;
 mod logs;
+mod repeats;
+mod replay;
 mod sessions;
 
 use std::sync::Arc;
@@ -46,13 +49,28 @@ impl TestEngine for RedisNode {
     }
 }
 
+/// Bounds that tests reach.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    pub log_entries: usize,
+    pub retained: usize,
+    pub fingerprints: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let MemoryLimits { log_entries, retained, fingerprints, .. } = MemoryLimits::default();
+        Self { log_entries, retained, fingerprints }
+    }
+}
+
 /// An empty engine to which nodes can be connected.
 pub trait Fixture {
     type Engine: TestEngine;
 
     fn new() -> impl Future<Output = Self>;
-    /// An engine whose logs keep this many entries.
-    fn with_log_entries(entries: usize) -> impl Future<Output = Self>;
+    /// An engine with these bounds.
+    fn bounded(bounds: Bounds) -> impl Future<Output = Self>;
     fn node(&self) -> impl Future<Output = (Self::Engine, Feed)>;
 }
 
@@ -65,8 +83,9 @@ impl Fixture for Memory {
         Self(MemoryEngine::default())
     }
 
-    async fn with_log_entries(entries: usize) -> Self {
-        Self(MemoryEngine::new(MemoryLimits { log_entries: entries, ..MemoryLimits::default() }))
+    async fn bounded(bounds: Bounds) -> Self {
+        let Bounds { log_entries, retained, fingerprints } = bounds;
+        Self(MemoryEngine::new(MemoryLimits { log_entries, retained, fingerprints, ..MemoryLimits::default() }))
     }
 
     async fn node(&self) -> (MemoryNode, Feed) {
@@ -75,22 +94,27 @@ impl Fixture for Memory {
 }
 
 /// A server, and how its logs are bounded.
-struct OnRedis(Redis, usize);
+struct OnRedis(Redis, Bounds);
 
 impl Fixture for OnRedis {
     type Engine = RedisNode;
 
     async fn new() -> Self {
-        Self::with_log_entries(RedisSettings::default().log_entries).await
+        Self::bounded(Bounds::default()).await
     }
 
-    async fn with_log_entries(entries: usize) -> Self {
+    async fn bounded(bounds: Bounds) -> Self {
         // Redis trims whole blocks: of one entry here, so that it is exact.
-        Self(Redis::start_with(&["--stream-node-max-entries", "1"]).await, entries)
+        Self(Redis::start_with(&["--stream-node-max-entries", "1"]).await, bounds)
     }
 
     async fn node(&self) -> (RedisNode, Feed) {
-        self.0.node(|settings| settings.log_entries = self.1).await
+        let adjust = |settings: &mut RedisSettings| {
+            settings.log_entries = self.1.log_entries;
+            settings.retained = self.1.retained;
+            settings.fingerprints = self.1.fingerprints;
+        };
+        self.0.node(adjust).await
     }
 }
 
@@ -271,4 +295,35 @@ suites!(
     logs::trimmed_empty_log_is_gap,
     logs::no_false_gap_after_unsubscribe,
     logs::service_channels_reach_service_patterns_only,
+    delivery::an_acknowledgement_confirms_up_to_its_number,
+    delivery::nothing_else_confirms_where_acknowledgements_are_in_use,
+    delivery::claims_count_only_where_they_were_agreed_on,
+    delivery::claims_are_clamped_to_the_clock,
+    delivery::a_position_is_where_it_starts,
+    delivery::a_gap_is_told_and_the_session_goes_on,
+    delivery::a_new_session_goes_on_where_the_old_one_was,
+    delivery::a_new_session_is_told_what_it_cannot_know,
+    delivery::a_log_waits_for_who_may_return,
+    delivery::a_log_does_not_wait_for_who_disconnected,
+    replay::everything_that_is_kept_is_replayed,
+    replay::a_replay_starts_past_a_position,
+    replay::positions_that_are_no_longer_kept_are_a_gap,
+    replay::only_the_newest_messages_are_replayed,
+    replay::only_young_messages_are_replayed,
+    replay::channels_are_kept_without_subscribers,
+    replay::a_kept_channel_ends_with_its_age,
+    replay::kept_channels_are_bounded,
+    replay::a_channel_without_a_log_replays_nothing,
+    replay::a_replay_is_read_in_chunks_up_to_its_subscription,
+    replay::a_replay_is_confirmed_apart,
+    replay::progress_of_an_older_replay_counts_nothing,
+    replay::a_repeated_connect_replays_no_more_than_before,
+    replay::an_acknowledgement_does_not_confirm_a_replay,
+    replay::subscribing_again_replays_nothing,
+    replay::a_kept_log_reaches_back_for_who_resumes,
+    repeats::a_repeated_publish_is_stored_once,
+    repeats::a_publish_resent_elsewhere_is_stored_once,
+    repeats::other_content_is_another_message,
+    repeats::repetitions_are_forgotten_after_the_window,
+    repeats::fingerprints_are_bounded,
 );

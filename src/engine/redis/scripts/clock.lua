@@ -19,6 +19,11 @@ local function clock()
   return tonumber(redis.call('GET', root .. 'clock') or '0')
 end
 
+-- Whether a log has to be there although it may have no subscriber: one may return for it.
+local function lingers(pattern)
+  return (tonumber(redis.call('GET', root .. 'lingers:' .. pattern) or nil) or 0) > now()
+end
+
 -- Moves the clock on by `count` positions; gives the first of them.
 local function tick(at, count)
   local first = math.max(clock() + 1, at * 1024)

@@ -52,7 +52,7 @@ local function append(pattern, previous, message, kept_age, kept_length)
     end
   end
   -- Without a subscriber nothing but what is retained has to be there.
-  if kept_age and redis.call('EXISTS', root .. 'subscribers:' .. pattern, root .. 'lingers:' .. pattern) == 0 then
+  if kept_age and redis.call('EXISTS', root .. 'subscribers:' .. pattern) == 0 and not lingers(pattern) then
     redis.call('XTRIM', log, 'MAXLEN', kept_length)
   end
   redis.call('PUBLISH', announce .. 'log:' .. pattern, text(position) .. ' ' .. previous .. ' ' .. message)

@@ -64,8 +64,8 @@ local function leave(pattern, id, may_return)
   local members = root .. 'subscribers:' .. pattern
   redis.call('SREM', members, id)
   -- Half a key's life: as long as an entry's.
-  if may_return then redis.call('SET', root .. 'lingers:' .. pattern, '', 'PX', text(ttl * 500)) end
-  if redis.call('EXISTS', members, root .. 'lingers:' .. pattern) == 0 and not retained(pattern) then forget(pattern) end
+  if may_return then redis.call('SET', root .. 'lingers:' .. pattern, text(now() + ttl * 500), 'EX', ttl) end
+  if redis.call('EXISTS', members) == 0 and not retained(pattern) and not lingers(pattern) then forget(pattern) end
 end
 
 -- Ends a session and tells its node; gives its patterns, or nil when there was none.

@@ -1,0 +1,136 @@
+// Resume for the stock Faye and CometD clients, on a Weft server: each message is processed once, whatever breaks.
+//
+//     var resume = new WeftResume({ gap: function (info) { /* reload what may be missing */ } });
+//     fayeClient.addExtension(resume);                    // Faye: before the first connect
+//     cometd.registerExtension('resume', resume);         // CometD: before the handshake
+//
+// It remembers the newest position that was processed, tells it to the server with each connect, and drops what comes a
+// second time. When the session was lost, the new one goes on from there with the same subscriptions. Where the server no
+// longer has what was missed, `gap` is called, with `channels` if it knows which; the messages that are left come all the
+// same. One object serves one client. Other servers do not answer `ext.resume`, and then it does nothing.
+(function (root, make) {
+  if (typeof module === 'object' && module.exports) module.exports = make();
+  else root.WeftResume = make();
+})(typeof self !== 'undefined' ? self : this, function () {
+  'use strict';
+
+  /**
+   * @param {{gap?: function({channels?: string[]}): void, resumed?: function(): void}} [options]
+   *   `gap`: messages may be missing; `resumed`: a new session goes on where the last one ended
+   */
+  function WeftResume(options) {
+    this.options = options || {};
+    this.active = false; // the server knows how
+    this.position = null; // the newest processed, by partition
+    this.replayed = {}; // the newest of each channel's replay
+    this.subscriptions = {}; // names that the server has accepted
+  }
+
+  // Faye passes a callback; CometD takes what is returned, and drops a message for null.
+  WeftResume.prototype.outgoing = function (message, callback) {
+    if (message.channel === '/meta/handshake') {
+      var ext = { resume: true };
+      if (this.active && this.position) {
+        ext.position = this.position;
+        ext.subscriptions = Object.keys(this.subscriptions);
+      }
+      extend(message, ext);
+    } else if (message.channel === '/meta/connect' && this.active) {
+      extend(message, { position: copy(this.position) });
+    }
+    return callback ? callback(message) : message;
+  };
+
+  WeftResume.prototype.incoming = function (message, callback) {
+    var ext = message.ext || {};
+    var news = true;
+    if (message.channel === '/meta/handshake') {
+      if (message.successful) this._begin(ext);
+    } else if (message.channel === '/meta/connect') {
+      if (message.successful) this._connected(ext);
+    } else if (message.channel === '/meta/subscribe') {
+      if (message.successful) this._subscribed(message.subscription, ext);
+    } else if (message.channel === '/meta/unsubscribe') {
+      if (message.successful) each(message.subscription, (name) => delete this.subscriptions[name]);
+    } else if (message.channel === '/meta/disconnect') {
+      // The application has ended it: what follows is another story.
+      if (message.successful) this._forget();
+    } else if (this.active && message.data !== undefined && ext.position) {
+      news = this._isNews(message.channel, ext);
+    }
+    if (news) return callback ? callback(message) : message;
+    return callback ? undefined : null;
+  };
+
+  WeftResume.prototype._begin = function (ext) {
+    var before = Object.keys(this.subscriptions);
+    var went = this.active && this.position;
+    this.active = ext.resume === true;
+    if (!this.active) return this._forget();
+    this.position = copy(ext.position);
+    this.replayed = {};
+    this.subscriptions = {};
+    each(ext.subscriptions || [], (name) => (this.subscriptions[name] = true));
+    var lost = before.filter((name) => !this.subscriptions[name]);
+    if (went && lost.length > 0) this._tell('gap', { channels: lost });
+    if (went && lost.length === 0) this._tell('resumed');
+  };
+
+  WeftResume.prototype._connected = function (ext) {
+    if (!this.active || !ext.position) return;
+    for (var partition in ext.position) {
+      this.position[partition] = Math.max(this.position[partition] || 0, ext.position[partition]);
+    }
+    if (ext.gap) this._tell('gap', {});
+  };
+
+  WeftResume.prototype._subscribed = function (subscription, ext) {
+    var replay = ext.replay || {};
+    each(subscription, (name) => {
+      this.subscriptions[name] = true;
+      // A replay begins: what it brings lies below the newest position, and has a count of its own.
+      if (name in replay) this.replayed[name] = replay[name];
+    });
+    if (ext.gap) this._tell('gap', { channels: Object.keys(replay) });
+  };
+
+  WeftResume.prototype._isNews = function (channel, ext) {
+    for (var partition in ext.position) {
+      var number = ext.position[partition];
+      if (ext.replay === true) {
+        if (number <= this.replayed[channel]) return false;
+        this.replayed[channel] = number;
+      } else {
+        if (number <= this.position[partition]) return false;
+        this.position[partition] = number;
+      }
+    }
+    return true;
+  };
+
+  WeftResume.prototype._forget = function () {
+    this.active = false;
+    this.position = null;
+    this.replayed = {};
+    this.subscriptions = {};
+  };
+
+  WeftResume.prototype._tell = function (name, info) {
+    if (typeof this.options[name] === 'function') this.options[name](info);
+  };
+
+  function extend(message, fields) {
+    // A copy: clients may share one `ext` between messages.
+    message.ext = Object.assign({}, message.ext, fields);
+  }
+
+  function copy(position) {
+    return Object.assign({}, position);
+  }
+
+  function each(names, act) {
+    (Array.isArray(names) ? names : [names]).forEach(act);
+  }
+
+  return WeftResume;
+});

@@ -23,7 +23,7 @@
     this.active = false; // the server knows how
     this.position = null; // the newest processed, by partition
     this.replayed = {}; // the newest of each channel's replay
-    this.subscriptions = {}; // names that the server has accepted
+    this.subscriptions = {}; // what the server has accepted, with the position from which each counts
   }
 
   // Faye passes a callback; CometD takes what is returned, and drops a message for null.
@@ -32,11 +32,13 @@
       var ext = { resume: true };
       if (this.active && this.position) {
         ext.position = this.position;
-        ext.subscriptions = Object.keys(this.subscriptions);
+        ext.subscriptions = copy(this.subscriptions);
       }
       extend(message, ext);
     } else if (message.channel === '/meta/connect' && this.active) {
       extend(message, { position: copy(this.position) });
+    } else if (message.channel === '/meta/subscribe' && this.active) {
+      extend(message, { resume: true });
     }
     return callback ? callback(message) : message;
   };
@@ -63,15 +65,15 @@
   };
 
   WeftResume.prototype._begin = function (ext) {
-    var before = Object.keys(this.subscriptions);
+    var before = this.subscriptions;
     var went = this.active && this.position;
     this.active = ext.resume === true;
     if (!this.active) return this._forget();
     this.position = copy(ext.position);
     this.replayed = {};
     this.subscriptions = {};
-    each(ext.subscriptions || [], (name) => (this.subscriptions[name] = true));
-    var lost = before.filter((name) => !this.subscriptions[name]);
+    each(ext.subscriptions || [], (name) => (this.subscriptions[name] = before[name] || true));
+    var lost = Object.keys(before).filter((name) => !this.subscriptions[name]);
     if (went && lost.length > 0) this._tell('gap', { channels: lost });
     if (went && lost.length === 0) this._tell('resumed');
   };
@@ -87,7 +89,7 @@
   WeftResume.prototype._subscribed = function (subscription, ext) {
     var replay = ext.replay || {};
     each(subscription, (name) => {
-      this.subscriptions[name] = true;
+      this.subscriptions[name] = (ext.since || {})[name] || true;
       // A replay begins: what it brings lies below the newest position, and has a count of its own.
       if (name in replay) this.replayed[name] = replay[name];
     });

@@ -188,9 +188,9 @@ impl Engine for RedisNode {
             match creation.resumed {
                 Some((at, patterns)) => {
                     command.arg(at.get(PARTITION).0);
-                    patterns.iter().for_each(|pattern| {
-                        command.arg(pattern.as_str());
-                    });
+                    for (pattern, since) in patterns {
+                        command.arg(pattern.as_str()).arg(since.0);
+                    }
                 }
                 None => {
                     command.arg("");
@@ -245,11 +245,12 @@ impl Engine for RedisNode {
         let mut reply = Reply::new(script, reply.await?)?;
         Ok(match &*reply.kind {
             "added" => {
-                self.0.shared.acknowledged(reply.position()?);
+                let since = reply.position()?;
+                self.0.shared.acknowledged(since);
                 let (from, gap) = (reply.maybe_position()?, reply.flag()?);
-                Subscribe::Added(from.map(|from| ReplayStart { from, gap }))
+                Subscribe::Added { since, replay: from.map(|from| ReplayStart { from, gap }) }
             }
-            "kept" => Subscribe::Kept,
+            "kept" => Subscribe::Kept { since: reply.position()? },
             "too_many" => Subscribe::TooMany,
             "unknown" => Subscribe::Unknown,
             _ => return Err(reply.unexpected()),

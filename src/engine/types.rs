@@ -122,8 +122,9 @@ pub struct Creation<'a> {
     pub max: usize,
     /// What it asked for.
     pub traits: Traits,
-    /// It goes on from here with these subscriptions, as another session did before it.
-    pub resumed: Option<(&'a Cursor, &'a [Pattern])>,
+    /// It goes on from here with these subscriptions, as another session did before it. Each counts from its own start
+    /// if that is later.
+    pub resumed: Option<(&'a Cursor, &'a [(Pattern, Position)])>,
 }
 
 impl<'a> Creation<'a> {
@@ -178,9 +179,17 @@ pub enum Touch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subscribe {
     /// A new subscription.
-    Added(Option<ReplayStart>),
+    Added {
+        /// Its start.
+        since: Position,
+        /// Where its replay starts, if one was wished.
+        replay: Option<ReplayStart>,
+    },
     /// It was there already and keeps its start.
-    Kept,
+    Kept {
+        /// Its start.
+        since: Position,
+    },
     /// The session has as many as it may have.
     TooMany,
     /// There is no such session.

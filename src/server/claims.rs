@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::{RequestInfo, Server};
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Claim, Cursor, Position, ReplayStart, ReplayWish, SessionId, Traits};
+use crate::engine::{Claim, Cursor, PartitionId, Position, ReplayStart, ReplayWish, SessionId, Traits};
 
 /// A [`Claim`] with its own cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl OwnedClaim {
 /// What a handshake asks for.
 pub(super) struct Wishes {
     pub(super) traits: Traits,
-    /// Where a session before this one had come, and the channels it was subscribed to, as sent.
-    pub(super) resumed: Option<(Cursor, Vec<String>)>,
+    /// Where a session before this one had come, and the channels it was subscribed to, as sent, each with its start.
+    pub(super) resumed: Option<(Cursor, Vec<(String, Position)>)>,
 }
 
 impl Wishes {
@@ -69,20 +69,35 @@ impl Wishes {
 /// `ext.position`: a number for each partition. Absent and `null` are none.
 fn position(ext: Option<&RawValue>) -> Result<Option<Cursor>, BayeuxError> {
     let Some(raw) = json::member(ext, "position").filter(|raw| raw.get() != "null") else { return Ok(None) };
-    let malformed = || BayeuxError::malformed("ext.position");
-    let mut cursor = Cursor::default();
-    for (partition, number) in json::members(raw).ok_or_else(malformed)? {
-        let partition = partition.parse().map(crate::engine::PartitionId).map_err(|_| malformed())?;
-        cursor.raise(partition, Position(json::whole(number).ok_or_else(malformed)?));
-    }
+    let cursor = numbers(raw).ok_or_else(|| BayeuxError::malformed("ext.position"))?;
     Ok(Some(cursor).filter(|cursor| !cursor.positions().is_empty()))
 }
 
-fn names(raw: Option<&RawValue>) -> Result<Vec<String>, BayeuxError> {
+/// An object of partitions and numbers.
+fn numbers(raw: &RawValue) -> Option<Cursor> {
+    let mut cursor = Cursor::default();
+    for (partition, number) in json::members(raw)? {
+        cursor.raise(partition.parse().map(PartitionId).ok()?, Position(json::whole(number)?));
+    }
+    Some(cursor)
+}
+
+/// A list of names, or an object of them with the position from which each counts.
+fn names(raw: Option<&RawValue>) -> Result<Vec<(String, Position)>, BayeuxError> {
     let malformed = || BayeuxError::malformed("ext.subscriptions");
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(Vec::new()) };
-    let names = json::elements(raw).ok_or_else(malformed)?;
-    names.into_iter().map(|name| json::string(name).map(Into::into).ok_or_else(malformed)).collect()
+    if let Some(members) = json::members(raw) {
+        let started = |(name, since): (std::borrow::Cow<'_, str>, &RawValue)| {
+            let since = match since.get() {
+                "true" => Cursor::default(),
+                _ => numbers(since).ok_or_else(malformed)?,
+            };
+            Ok((name.into_owned(), since.get(PartitionId::default())))
+        };
+        return members.into_iter().map(started).collect();
+    }
+    let name = |name| Ok((json::string(name).ok_or_else(malformed)?.into_owned(), Position::default()));
+    json::elements(raw).ok_or_else(malformed)?.into_iter().map(name).collect()
 }
 
 /// A position as clients get it.
@@ -145,17 +160,28 @@ impl Wished {
     }
 }
 
-/// `ext` of a subscribe's reply: where its replays start.
-pub(super) fn replays_start(starts: &[(Pattern, ReplayStart)]) -> Vec<(&'static str, String)> {
-    if starts.is_empty() {
-        return Vec::new();
+/// A subscription that was made, or was there already.
+pub(super) struct Started {
+    pub(super) pattern: Pattern,
+    pub(super) since: Position,
+    pub(super) replay: Option<ReplayStart>,
+}
+
+/// `ext` of a subscribe's reply: where its replays start, and if `wanted`, where each subscription does.
+pub(super) fn subscriptions_start(starts: &[Started], wanted: bool) -> Vec<(&'static str, String)> {
+    let mut fields = Vec::new();
+    let object = |members: Vec<String>| format!("{{{}}}", members.join(","));
+    let name = |one: &Started| json::quote(one.pattern.as_str()).get().to_owned();
+    if wanted {
+        let since = |one: &Started| format!("{}:{}", name(one), written(&Cursor::single(one.since)));
+        fields.push(("since", object(starts.iter().map(since).collect())));
     }
-    let members: Vec<_> = starts
-        .iter()
-        .map(|(pattern, start)| format!("{}:{}", json::quote(pattern.as_str()).get(), start.from.0))
-        .collect();
-    let mut fields = vec![("replay", format!("{{{}}}", members.join(",")))];
-    if starts.iter().any(|(_, start)| start.gap) {
+    let replays: Vec<_> = starts.iter().filter_map(|one| one.replay.map(|start| (one, start))).collect();
+    if !replays.is_empty() {
+        let from = |(one, start): &(&Started, ReplayStart)| format!("{}:{}", name(one), start.from.0);
+        fields.push(("replay", object(replays.iter().map(from).collect())));
+    }
+    if replays.iter().any(|(_, start)| start.gap) {
         fields.push(("gap", "true".to_owned()));
     }
     fields
@@ -182,13 +208,13 @@ impl Server {
     /// made by a message of its own.
     pub(super) async fn resumable(
         &self,
-        names: Vec<String>,
+        names: Vec<(String, Position)>,
         session: &SessionId,
         message: &Message,
         request: &RequestInfo,
-    ) -> Vec<Pattern> {
-        let mut patterns = Vec::new();
-        for name in names {
+    ) -> Vec<(Pattern, Position)> {
+        let mut patterns: Vec<(Pattern, Position)> = Vec::new();
+        for (name, since) in names {
             let Ok(Some(pattern)) = self.subscribable(&name, request) else { continue };
             let forbidden = pattern
                 .as_channel()
@@ -201,8 +227,9 @@ impl Server {
                 ..Message::default()
             };
             let passed = self.incoming(subscribe, request).await;
-            if !forbidden && passed.is_some_and(|message| message.error.is_none()) && !patterns.contains(&pattern) {
-                patterns.push(pattern);
+            let known = patterns.iter().any(|(other, _)| *other == pattern);
+            if !forbidden && !known && passed.is_some_and(|message| message.error.is_none()) {
+                patterns.push((pattern, since));
             }
         }
         patterns
@@ -210,8 +237,8 @@ impl Server {
 }
 
 /// A list of names as JSON.
-pub(super) fn list(patterns: &[Pattern]) -> String {
-    let names: Vec<Raw> = patterns.iter().map(|pattern| json::quote(pattern.as_str())).collect();
+pub(super) fn list(patterns: &[(Pattern, Position)]) -> String {
+    let names: Vec<Raw> = patterns.iter().map(|(pattern, _)| json::quote(pattern.as_str())).collect();
     format!("[{}]", names.iter().map(|name| name.get()).collect::<Vec<_>>().join(","))
 }
 
@@ -248,7 +275,11 @@ mod tests {
         assert_eq!(of(r#"{"resume":true,"position":{"0":9}}"#), Some((resume, Some((at.clone(), Vec::new())))));
         assert_eq!(
             of(r#"{"resume":true,"position":{"0":9},"subscriptions":["/a","/b/*"]}"#),
-            Some((resume, Some((at, vec!["/a".to_owned(), "/b/*".to_owned()]))))
+            Some((resume, Some((at.clone(), vec![("/a".to_owned(), Position(0)), ("/b/*".to_owned(), Position(0))]))))
+        );
+        assert_eq!(
+            of(r#"{"resume":true,"position":{"0":9},"subscriptions":{"/a":{"0":12},"/b":true}}"#),
+            Some((resume, Some((at, vec![("/a".to_owned(), Position(12)), ("/b".to_owned(), Position(0))]))))
         );
         assert_eq!(of(r#"{"resume":1,"ack":"true","position":{"0":9}}"#), Some((Traits::default(), None)));
         assert_eq!(of(r#"{"resume":true,"position":{"0":9},"subscriptions":"/a"}"#), None);

@@ -9,7 +9,7 @@ use super::claims::{self, Wishes, with_ext};
 use super::{RequestInfo, Server, ServerEvent};
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Create, Creation, Cursor, Engine, SessionId, Traits};
+use crate::engine::{Create, Creation, Cursor, Engine, Position, SessionId, Traits};
 use crate::metrics::Limit;
 
 /// Every connection type, whatever the client can do (wire contract, 1.6).
@@ -71,7 +71,7 @@ impl Server {
         tracing::debug!(%session, transport = request.transport.as_str(), "session made");
         if !request.internal {
             self.0.events.emit(|| ServerEvent::Handshake { session: session.clone() });
-            for channel in resumed.iter().flat_map(|(_, patterns)| patterns) {
+            for (channel, _) in resumed.iter().flat_map(|(_, patterns)| patterns) {
                 self.0.events.emit(|| ServerEvent::Subscribe { session: session.clone(), channel: channel.clone() });
             }
         }
@@ -96,7 +96,7 @@ impl Server {
 }
 
 /// What was asked for and is given.
-fn granted(traits: Traits, start: &Cursor, resumed: Option<&[Pattern]>) -> Vec<(&'static str, String)> {
+fn granted(traits: Traits, start: &Cursor, resumed: Option<&[(Pattern, Position)]>) -> Vec<(&'static str, String)> {
     let mut fields = Vec::new();
     for (granted, name) in [(traits.ack, "ack"), (traits.resume, "resume"), (traits.replay, "replay")] {
         if granted {

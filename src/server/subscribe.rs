@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
-use super::claims::{replays_start, with_ext};
+use super::claims::{Started, subscriptions_start, with_ext};
 use super::{RequestInfo, Server, ServerEvent, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Engine, ReplayStart, ReplayWish, SessionId, Subscribe, Unsubscribe};
+use crate::engine::{Engine, Position, ReplayStart, ReplayWish, SessionId, Subscribe, Unsubscribe};
 use crate::metrics::Limit;
 
 /// Which of the two.
@@ -43,9 +43,12 @@ impl Server {
             Ok(starts) => (starts, None),
             Err(error) => (Vec::new(), Some(error)),
         };
+        // Where they count from, for clients that go on with them under another session.
+        let asked = json::member(message.ext.as_deref(), "resume").is_some_and(json::truthy);
+        let wanted = asked && change == Change::Subscribe;
         let advice = message.reply_advice.clone();
         let reply = Message { successful: Some(error.is_none()), error, advice, ..reply };
-        with_ext(reply, &replays_start(&starts))
+        with_ext(reply, &subscriptions_start(&starts, wanted))
     }
 
     async fn apply(
@@ -55,7 +58,7 @@ impl Server {
         message: &Message,
         request: &RequestInfo,
         change: Change,
-    ) -> Result<Vec<(Pattern, ReplayStart)>, BayeuxError> {
+    ) -> Result<Vec<Started>, BayeuxError> {
         let (mut known_to_exist, mut starts) = (false, Vec::new());
         let channels = json::elements(wanted).unwrap_or_else(|| vec![wanted]);
         let max = self.settings().max_subscriptions;
@@ -73,7 +76,7 @@ impl Server {
             known_to_exist = true;
             if let Some((pattern, wish)) = checked? {
                 let start = self.change_one(session, &pattern, wish, request, change).await?;
-                starts.extend(start.map(|start| (pattern, start)));
+                starts.extend(start.map(|(since, replay)| Started { pattern, since, replay }));
             }
         }
         if channels.is_empty() {
@@ -117,21 +120,21 @@ impl Server {
         wish: Option<ReplayWish>,
         request: &RequestInfo,
         change: Change,
-    ) -> Result<Option<ReplayStart>, BayeuxError> {
+    ) -> Result<Option<(Position, Option<ReplayStart>)>, BayeuxError> {
         let unknown = || Err(request.dialect.unknown_client(session.as_str()));
         let (store, max) = (self.sessions().store(), self.settings().max_subscriptions);
         match change {
             Change::Subscribe => {
                 match self.insist("subscribe", || store.subscribe(session, pattern, max, wish).boxed()).await {
-                    Ok(Subscribe::Added(start)) => {
+                    Ok(Subscribe::Added { since, replay }) => {
                         if !request.internal {
                             let event =
                                 || ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() };
                             self.0.events.emit(event);
                         }
-                        Ok(start)
+                        Ok(Some((since, replay)))
                     }
-                    Ok(Subscribe::Kept) => Ok(None),
+                    Ok(Subscribe::Kept { since }) => Ok(Some((since, None))),
                     Ok(Subscribe::TooMany) => {
                         self.metrics().limit(Limit::Subscriptions);
                         let text = format!("Too many subscriptions: the limit is {max}");

@@ -4,6 +4,7 @@
 mod bounds;
 mod cluster;
 mod contract;
+mod delivery;
 mod dialects;
 mod embedding;
 mod golden;

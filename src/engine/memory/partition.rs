@@ -84,9 +84,10 @@ impl Partition {
         let now = self.tick();
         let start = creation.resumed.map_or(now, |(at, _)| at.get(PARTITION).min(now));
         let mut session = Session::new(creation.lifetime, creation.traits, start);
-        for pattern in creation.resumed.map(|(_, patterns)| patterns).unwrap_or_default() {
+        for (pattern, since) in creation.resumed.map(|(_, patterns)| patterns).unwrap_or_default() {
             // What is new begins now, so that it has a gap to tell of.
-            let known = session.subscriptions.insert(pattern.clone(), Start { since: start, replay: None });
+            let since = (*since).clamp(start, now);
+            let known = session.subscriptions.insert(pattern.clone(), Start { since, replay: None });
             if known.is_none() {
                 self.enter(pattern, now);
                 session.version.0 += 1;
@@ -216,8 +217,8 @@ impl Partition {
     ) -> Subscribe {
         let (since, now) = (self.tick(), self.now_millis());
         let Some(session) = self.sessions.get_mut(id) else { return Subscribe::Unknown };
-        if session.subscriptions.contains_key(pattern) {
-            return Subscribe::Kept;
+        if let Some(start) = session.subscriptions.get(pattern) {
+            return Subscribe::Kept { since: start.since };
         }
         if session.subscriptions.len() >= max {
             return Subscribe::TooMany;
@@ -228,7 +229,7 @@ impl Partition {
         session.version.0 += 1;
         announcer.control(session.node.as_ref(), id, ControlKind::Resubscribed { version: session.version });
         self.enter(pattern, since);
-        Subscribe::Added(replay)
+        Subscribe::Added { since, replay }
     }
 
     pub(super) fn unsubscribe(

@@ -24,7 +24,7 @@ async fn replaying(
     let session = session(engine, &[]).await;
     let wish = ReplayWish { after, retention: kept };
     match engine.subscribe(&session, &pattern(channel), MANY, Some(wish)).await {
-        Ok(Subscribe::Added(Some(start))) => (session, start),
+        Ok(Subscribe::Added { replay: Some(start), .. }) => (session, start),
         other => panic!("expected a replay, got {other:?}"),
     }
 }
@@ -252,7 +252,7 @@ pub async fn progress_of_an_older_replay_counts_nothing(fixture: impl Fixture) {
     engine.unsubscribe(&session, &pattern("/a")).await.expect("unsubscribed");
     let wish = ReplayWish { after: None, retention: KEPT };
     let again = engine.subscribe(&session, &pattern("/a"), MANY, Some(wish)).await;
-    let Ok(Subscribe::Added(Some(start))) = again else { panic!("expected a replay, got {again:?}") };
+    let Ok(Subscribe::Added { replay: Some(start), .. }) = again else { panic!("expected a replay, got {again:?}") };
     let next = attach_poll(&engine, &session, "2").await;
     assert_eq!(next.subscriptions[0].replay, Some(start.from));
 }
@@ -312,7 +312,7 @@ pub async fn subscribing_again_replays_nothing(fixture: impl Fixture) {
     publish_kept(&engine, "/a", KEPT).await;
     let session = session(&engine, &["/a"]).await;
     let wish = ReplayWish { after: None, retention: KEPT };
-    assert_eq!(engine.subscribe(&session, &pattern("/a"), MANY, Some(wish)).await, Ok(Subscribe::Kept));
+    assert!(matches!(engine.subscribe(&session, &pattern("/a"), MANY, Some(wish)).await, Ok(Subscribe::Kept { .. })));
     assert_eq!(replayed(&engine, &session).await, []);
 }
 
@@ -323,7 +323,7 @@ pub async fn a_kept_log_reaches_back_for_who_resumes(fixture: impl Fixture) {
     let first = publish_kept(&engine, "/a", kept).await;
     pass(&engine, Duration::from_secs(1000)).await;
     let second = publish_kept(&engine, "/a", kept).await;
-    let (session, patterns, at) = (SessionId::random(), [pattern("/a")], Cursor::single(first));
+    let (session, patterns, at) = (SessionId::random(), [(pattern("/a"), Position(0))], Cursor::single(first));
     let traits = Traits { resume: true, ..Traits::default() };
     let creation = Creation { traits, resumed: Some((&at, &patterns)), ..Creation::new(&session, LIFETIME, MANY) };
     assert_eq!(engine.create(creation).await, Ok(Create::Created(at)));

@@ -3,6 +3,7 @@
 //! a real Redis.
 
 mod confirm;
+mod delivery;
 mod feed;
 mod polls;
 mod rounds;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
-use weft::bayeux::{Channel, Pattern};
+use weft::bayeux::{Channel, Fingerprint, Pattern};
 use weft::engine::gates::{Gate, Gates, Point};
 use weft::engine::memory::MemoryEngine;
 use weft::engine::redis::RedisNode;
@@ -161,8 +162,13 @@ fn roomy() -> Limits {
 
 impl TestNode {
     async fn session(&self, patterns: &[&str]) -> SessionId {
+        self.session_with(Traits::default(), patterns).await
+    }
+
+    async fn session_with(&self, traits: Traits, patterns: &[&str]) -> SessionId {
         let session = SessionId::random();
-        self.store.create(Creation::new(&session, LIFETIME, 100)).await.expect("created");
+        let creation = Creation { traits, ..Creation::new(&session, LIFETIME, 100) };
+        self.store.create(creation).await.expect("created");
         for pattern in patterns {
             self.subscribe(&session, pattern).await;
         }
@@ -198,14 +204,27 @@ impl TestNode {
     }
 
     fn poll_for(&self, session: &SessionId, id: &str, hold: Duration) -> JoinHandle<Answer> {
-        self.poll_with(session, id, hold, false)
+        self.poll_with(session, id, hold, false, None)
+    }
+
+    /// A poll that is not held and claims something.
+    fn poll_claiming(&self, session: &SessionId, id: &str, word: Word) -> JoinHandle<Answer> {
+        self.poll_with(session, id, Duration::ZERO, false, Some(word))
     }
 
     /// As above; `retry`: the client says that its last connect failed.
-    fn poll_with(&self, session: &SessionId, id: &str, hold: Duration, retry: bool) -> JoinHandle<Answer> {
+    fn poll_with(
+        &self,
+        session: &SessionId,
+        id: &str,
+        hold: Duration,
+        retry: bool,
+        word: Option<Word>,
+    ) -> JoinHandle<Answer> {
         let (sessions, session, id) = (self.sessions.clone(), session.clone(), id.to_owned());
         tokio::spawn(async move {
-            match sessions.attach(&session, Link::Poll { connect_id: Some(&id), retry, claim: None }).await {
+            let claim = word.as_ref().map(Word::claim);
+            match sessions.attach(&session, Link::Poll { connect_id: Some(&id), retry, claim }).await {
                 Ok(AttachOutcome::Held(held)) => held.poll(hold, 1 << 20).await.map_or(Answer::Unavailable, Answer::of),
                 Ok(AttachOutcome::Late) => Answer::Empty,
                 Ok(AttachOutcome::Closed) => Answer::Hangup,
@@ -218,7 +237,7 @@ impl TestNode {
     /// A poll that is not held, with its reply written.
     async fn poll_now(&self, session: &SessionId, id: &str) -> Vec<u64> {
         match soon("a poll that is not held", self.poll_for(session, id, Duration::ZERO)).await.expect("no panic") {
-            Answer::Messages(numbers, receipt) => {
+            Answer::Messages(numbers, receipt, _) => {
                 receipt.written();
                 numbers
             }
@@ -246,9 +265,35 @@ impl TestNode {
     }
 }
 
+/// What a client says that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    Ack(Position),
+    At(Cursor),
+}
+
+impl Word {
+    fn claim(&self) -> Claim<'_> {
+        match self {
+            Self::Ack(upto) => Claim::Ack(*upto),
+            Self::At(cursor) => Claim::Position(cursor),
+        }
+    }
+}
+
+/// What a poll's answer says besides its messages.
+struct Told {
+    /// Of the messages.
+    positions: Vec<Position>,
+    /// How far it reaches.
+    upto: Cursor,
+    gap: Option<Cursor>,
+    form: Form,
+}
+
 /// How a poll was answered.
 enum Answer {
-    Messages(Vec<u64>, Receipt),
+    Messages(Vec<u64>, Receipt, Told),
     Empty,
     Released,
     Unknown,
@@ -260,7 +305,10 @@ enum Answer {
 impl Answer {
     fn of(outcome: PollOutcome) -> Self {
         match outcome {
-            PollOutcome::Deliver { batch, receipt, .. } => Self::Messages(numbers(&batch.deliveries), receipt),
+            PollOutcome::Deliver { batch, upto, receipt } => {
+                let told = Told { positions: positions(&batch.deliveries), upto, gap: batch.gap, form: batch.form };
+                Self::Messages(numbers(&batch.deliveries), receipt, told)
+            }
             PollOutcome::Empty => Self::Empty,
             PollOutcome::Released => Self::Released,
             PollOutcome::Unknown => Self::Unknown,
@@ -282,7 +330,7 @@ impl Answer {
     /// The numbers of an answer that was written.
     fn delivered(self) -> Vec<u64> {
         match self {
-            Self::Messages(numbers, receipt) => {
+            Self::Messages(numbers, receipt, _) => {
                 receipt.written();
                 numbers
             }
@@ -298,6 +346,10 @@ fn numbers(deliveries: &[Arc<Delivery>]) -> Vec<u64> {
         message.data.expect("data").get().parse().expect("a number")
     };
     deliveries.iter().map(number).collect()
+}
+
+fn positions(deliveries: &[Arc<Delivery>]) -> Vec<Position> {
+    deliveries.iter().map(|delivery| delivery.position).collect()
 }
 
 /// Waits for a poll to be answered.
@@ -395,6 +447,13 @@ races!(
     confirm::commit_waits_for_unknown_subscriptions,
     confirm::poll_to_stream_upgrade_one_copy,
     confirm::eventsource_post_never_supersedes,
+    delivery::unacknowledged_replies_come_again,
+    delivery::replay_below_cursor,
+    delivery::gap_told_once,
+    delivery::replay_broken_midway_resumes,
+    delivery::a_replay_and_the_live_feed_do_not_overlap,
+    delivery::feed_breaks_within_a_replay,
+    delivery::a_rewound_socket_sends_again,
     feed::attach_spans_feed_break,
     feed::feed_breaks_while_listening,
     feed::feed_breaks_during_the_read,

@@ -169,7 +169,7 @@ pub async fn unwritten_reply_is_due_again(world: World) {
     let node = world.node().await;
     let session = node.session(&["/a"]).await;
     node.publish("/a", 1).await;
-    let Answer::Messages(numbers, receipt) = answer(node.poll(&session, "1")).await else { panic!("messages") };
+    let Answer::Messages(numbers, receipt, _) = answer(node.poll(&session, "1")).await else { panic!("messages") };
     assert_eq!(numbers, [1]);
     drop(receipt);
     world.quiesce().await;

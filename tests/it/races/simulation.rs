@@ -1,7 +1,9 @@
 //! Random operations on three nodes that share an engine: clients that poll, repeat, overlap, cut their polls, switch to
-//! sockets and streams and lose replies, in Faye's way and in CometD's; publishers; subscriptions that come and go; nodes
-//! that crash; feeds and connections that are cut; a Redis that stands still. Afterwards every message that a session was
-//! owed has come, each channel's in the order in which they were stored, and twice only where something failed.
+//! sockets and streams and lose replies, in Faye's way and in CometD's, with acknowledgements and with resume, under new
+//! sessions too; publishers that send again what was not acknowledged; subscriptions that come and go; nodes that crash;
+//! feeds and connections that are cut; a Redis that stands still. Afterwards every message that a client was owed has come,
+//! each channel's in the order in which they were stored, twice only where something failed, and never twice to a client
+//! that resumes.
 //!
 //! Each run follows from its seed. `SIMULATION_SEED=n` replays one run, `SIMULATION_RUNS=n` searches through more. On the
 //! memory engine a seed gives the same run each time; a real Redis adds its own timing to it.
@@ -15,14 +17,14 @@ use std::rc::Rc;
 
 use tokio_util::sync::CancellationToken;
 
-use self::client::Client;
+use self::client::{Client, Kind};
 use super::*;
 use crate::support::within;
 
 const CHANNELS: [&str; 4] = ["/a/b", "/a/c", "/d", "/e/f/g"];
 const PATTERNS: [&str; 7] = ["/a/b", "/a/*", "/a/**", "/d", "/**", "/e/**", "/e/f/g"];
 const NODES: u64 = 3;
-const CLIENTS: usize = 4;
+const KINDS: [Kind; 6] = [Kind::Faye, Kind::CometD, Kind::Ack, Kind::Resume, Kind::Faye, Kind::Resume];
 const STEPS: usize = 120;
 
 struct Run {
@@ -82,14 +84,24 @@ impl Run {
         let parsed = Channel::parse(channel).expect("valid");
         // Owed by each subscription that is there before it is stored and still is afterwards.
         let before: Vec<_> = self.clients.iter().map(|client| client.matching(&parsed)).collect();
-        let member = self.node();
-        let array = format!("[{{\"channel\":\"{channel}\",\"data\":{number}}}]").into();
-        let publication = Publication::new(parsed.clone(), array);
-        // Not acknowledged, not owed: it may come all the same.
-        let Some(Ok(Published::Stored(position))) = member.call(member.node.store.publish(publication)).await else {
-            return;
-        };
-        self.stored.borrow_mut().insert(number, position);
+        let array: bytes::Bytes = format!("[{{\"channel\":\"{channel}\",\"data\":{number}}}]").into();
+        let fingerprint = Some(Fingerprint(u128::from(number).to_le_bytes()));
+        loop {
+            let member = self.node();
+            let publication = Publication { fingerprint, ..Publication::new(parsed.clone(), array.clone()) };
+            match member.call(member.node.store.publish(publication)).await {
+                Some(Ok(Published::Stored(position))) => {
+                    self.stored.borrow_mut().insert(number, position);
+                    break;
+                }
+                // An earlier try of this one; where it was stored nobody knows.
+                Some(Ok(Published::Repeated)) => break,
+                // Sent again, through whichever node.
+                Some(Err(_)) | None if self.chance(60) => {}
+                // Not acknowledged, not owed: it may come all the same.
+                Some(Err(_)) | None => return,
+            }
+        }
         for (client, before) in self.clients.iter().zip(before) {
             let bring: BTreeSet<_> = client.matching(&parsed).intersection(&before).copied().collect();
             if !bring.is_empty() {
@@ -104,6 +116,7 @@ impl Run {
         let number = client.subscribed.borrow().get(pattern).copied();
         if let Some(number) = number.filter(|_| self.chance(50)) {
             client.subscribed.borrow_mut().remove(pattern);
+            client.started.borrow_mut().remove(pattern);
             client.note(format!("unsubscribe {pattern}"));
             // What only this pattern brought need not come any more.
             client.owed.borrow_mut().retain(|_, bring| {
@@ -112,7 +125,7 @@ impl Run {
             });
             loop {
                 let member = self.node();
-                if let Some(Ok(_)) = member.call(member.node.store.unsubscribe(&client.session, &parsed)).await {
+                if let Some(Ok(_)) = member.call(member.node.store.unsubscribe(&client.session(), &parsed)).await {
                     return;
                 }
             }
@@ -120,9 +133,12 @@ impl Run {
         loop {
             let member = self.node();
             if let Some(Ok(outcome)) =
-                member.call(member.node.store.subscribe(&client.session, &parsed, 100, None)).await
+                member.call(member.node.store.subscribe(&client.session(), &parsed, 100, None)).await
             {
-                assert!(matches!(outcome, Subscribe::Added(_) | Subscribe::Kept), "{outcome:?}");
+                let (Subscribe::Added { since, .. } | Subscribe::Kept { since }) = outcome else {
+                    panic!("{outcome:?}: {}", client.history())
+                };
+                client.started.borrow_mut().insert(pattern, since);
                 break;
             }
         }
@@ -136,7 +152,7 @@ impl Run {
     async fn ask(&self, client: &Client, id: &str, retry: bool) -> Option<Answer> {
         let hold = Duration::from_millis(self.random.borrow_mut().u64(0..20));
         let member = self.node();
-        let mut poll = member.node.poll_with(&client.session, id, hold, retry);
+        let mut poll = member.node.poll_with(&client.session(), id, hold, retry, client.word());
         if self.chance(8) {
             // The client gives up, or its connection breaks.
             let patience = Duration::from_millis(self.random.borrow_mut().u64(0..5));
@@ -165,7 +181,7 @@ impl Run {
         // Three complete writes under one id confirm: more losses than these nobody can tell from a constant id.
         let mut unnoticed = 0;
         loop {
-            let copied = !client.cometd && self.chance(10);
+            let copied = !client.kind.says_that_it_failed() && self.chance(10);
             let (mut reply, copy) = if copied {
                 client.undisturbed.set(false);
                 let (reply, copy) = tokio::join!(self.ask(client, &id, retry), self.ask(client, &id, retry));
@@ -184,7 +200,8 @@ impl Run {
                 reply = copy;
             }
             match reply {
-                Some(Answer::Messages(numbers, receipt)) => {
+                Some(Answer::Messages(numbers, receipt, told)) => {
+                    assert_eq!(told.gap, None, "{}", client.history());
                     if self.chance(15) {
                         client.undisturbed.set(false);
                         // The reply is lost; the node notices, or does not.
@@ -198,7 +215,8 @@ impl Run {
                     } else {
                         receipt.written();
                         client.note(format!("received {numbers:?}"));
-                        client.received.borrow_mut().extend(numbers);
+                        client.receive(&numbers, &told.positions);
+                        client.acked.set(told.upto.get(PartitionId::default()));
                         return;
                     }
                 }
@@ -206,7 +224,7 @@ impl Run {
                 Some(Answer::Released | Answer::Unknown) => panic!("the session must live: {}", client.history()),
                 Some(Answer::Hangup | Answer::Unavailable) | None => {}
             }
-            if client.cometd {
+            if client.kind.says_that_it_failed() {
                 id = client.id();
                 retry = true;
             }
@@ -215,7 +233,7 @@ impl Run {
 
     /// Attaches in another way than by poll; `None` when that fails.
     async fn attach(&self, member: &Member, client: &Client, link: Link<'_>) -> Option<Held> {
-        match member.call(member.node.sessions.attach(&client.session, link)).await {
+        match member.call(member.node.sessions.attach(&client.session(), link)).await {
             Some(Ok(AttachOutcome::Held(held))) => Some(held),
             Some(Ok(AttachOutcome::Unknown)) => panic!("the session must live: {}", client.history()),
             Some(Ok(AttachOutcome::Late | AttachOutcome::Closed) | Err(_)) | None => None,
@@ -226,9 +244,9 @@ impl Run {
     async fn socket(&self, client: &Client) {
         let member = self.node();
         let id = client.id();
-        let Some(held) =
-            self.attach(&member, client, Link::Socket { connect_id: Some(&id), retry: false, claim: None }).await
-        else {
+        let word = client.word();
+        let link = Link::Socket { connect_id: Some(&id), retry: false, claim: word.as_ref().map(Word::claim) };
+        let Some(held) = self.attach(&member, client, link).await else {
             client.undisturbed.set(false);
             return;
         };
@@ -236,11 +254,19 @@ impl Run {
         for _ in 0..self.below(6) {
             match tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await {
                 Ok(Some(Step::Ready)) => {
-                    let numbers = numbers(&held.take(200).deliveries);
+                    let batch = held.take(200);
+                    assert_eq!(batch.gap, None, "{}", client.history());
+                    let (numbers, positions) = (numbers(&batch.deliveries), positions(&batch.deliveries));
                     client.note(format!("socket received {numbers:?}"));
-                    client.received.borrow_mut().extend(numbers);
+                    client.receive(&numbers, &positions);
                     if self.chance(60) {
+                        // The pong arrives, or the next connect with the number of this reply.
+                        client.acked.set(held.sent().cursor.get(PartitionId::default()));
                         held.confirm(&held.sent());
+                    } else if client.kind == Kind::Ack && self.chance(30) {
+                        // The reply was lost on the way, and the client says so on the same socket.
+                        client.undisturbed.set(false);
+                        held.rewind(&Cursor::single(client.acked.get()));
                     }
                 }
                 Ok(Some(Step::Refresh)) => {
@@ -255,7 +281,11 @@ impl Run {
         if self.chance(50) && !member.crashed.is_cancelled() {
             // In order, but not all that was sent may have been confirmed.
             client.undisturbed.set(client.undisturbed.get() && held.ended().is_none());
-            held.confirm(&held.sent());
+            if client.kind == Kind::Ack {
+                client.undisturbed.set(false);
+            } else {
+                held.confirm(&held.sent());
+            }
             if !matches!(member.call(held.detach(Progress::Confirmed)).await, Some(Ok(()))) {
                 client.undisturbed.set(false);
             }
@@ -285,7 +315,7 @@ impl Run {
                     }
                     let numbers = numbers(&deliveries[..arrive]);
                     client.note(format!("stream received {numbers:?}"));
-                    client.received.borrow_mut().extend(numbers);
+                    client.receive(&numbers, &positions(&deliveries[..arrive]));
                     *client.last_event.borrow_mut() = Some(LastEvent { epoch: held.epoch(), cursor: cursor.clone() });
                     if arrive < deliveries.len() {
                         break;
@@ -302,6 +332,41 @@ impl Run {
         client.note(format!("stream ends {:?}", held.ended()));
         if self.chance(50) && held.ended().is_none() {
             let _ = member.call(held.detach(Progress::Flushed)).await;
+        }
+    }
+
+    /// The session ends, and a new one goes on where the client is, with the same subscriptions.
+    async fn start_over(&self, client: &Client) {
+        let ended = client.session();
+        loop {
+            let member = self.node();
+            if let Some(Ok(_)) = member.call(member.node.store.end(&ended, Ended::Expired)).await {
+                break;
+            }
+        }
+        let (at, patterns): (_, Vec<_>) = (
+            client.position.borrow().clone(),
+            client
+                .started
+                .borrow()
+                .iter()
+                .map(|(name, since)| (Pattern::parse(name).expect("valid"), *since))
+                .collect(),
+        );
+        loop {
+            let (member, session) = (self.node(), SessionId::random());
+            let creation = Creation {
+                traits: client.kind.traits(),
+                resumed: Some((&at, &patterns)),
+                ..Creation::new(&session, LIFETIME, 1000)
+            };
+            if let Some(Ok(Create::Created(start))) = member.call(member.node.store.create(creation)).await {
+                assert_eq!(start, at, "{}", client.history());
+                client.note(format!("goes on at {start:?} with {patterns:?}"));
+                *client.session.borrow_mut() = session;
+                *client.last_event.borrow_mut() = None;
+                return;
+            }
         }
     }
 
@@ -357,7 +422,7 @@ impl Run {
             let before = newest.insert(published[*number as usize], *position);
             assert!(before.is_none_or(|before| before < *position), "{number} out of order: {}", client.history());
         }
-        if client.undisturbed.get() {
+        if client.undisturbed.get() || client.kind == Kind::Resume {
             assert_eq!(received.len(), distinct.len(), "twice without a failure: {}", client.history());
         }
     }
@@ -379,14 +444,17 @@ async fn run(seed: u64, world: World) {
         let node = run.start_node().await;
         run.nodes.borrow_mut().push(node);
     }
-    for number in 0..CLIENTS {
-        let session = run.node().node.session(&[]).await;
-        run.clients.push(Client::new(session, number % 4 == 3));
+    for kind in KINDS {
+        let session = SessionId::random();
+        let creation = Creation { traits: kind.traits(), ..Creation::new(&session, LIFETIME, 1000) };
+        let created = run.node().node.store.create(creation).await;
+        let Ok(Create::Created(start)) = created else { panic!("expected a session, got {created:?}") };
+        run.clients.push(Client::new(kind, session, start));
     }
     let run = Rc::new(run);
     let local = tokio::task::LocalSet::new();
     let mut actors = Vec::new();
-    for index in 0..CLIENTS {
+    for index in 0..KINDS.len() {
         let run = run.clone();
         actors.push(local.spawn_local(async move {
             let client = &run.clients[index];
@@ -394,7 +462,9 @@ async fn run(seed: u64, world: World) {
                 match run.below(12) {
                     0 | 1 => run.resubscribe(client).await,
                     2 | 3 => run.socket(client).await,
-                    4 => run.stream(client).await,
+                    // No client that acknowledges knows streams.
+                    4 if client.kind != Kind::Ack => run.stream(client).await,
+                    5 if client.kind == Kind::Resume && run.chance(50) => run.start_over(client).await,
                     _ => run.poll(client).await,
                 }
             }
@@ -423,9 +493,12 @@ async fn run(seed: u64, world: World) {
             let mut empty = 0;
             while empty < 2 {
                 let member = run.nodes.borrow()[empty].clone();
-                let numbers = match member.node.poll_for(&client.session, &client.id(), Duration::ZERO).await {
-                    Ok(Answer::Messages(numbers, receipt)) => {
+                let poll = member.node.poll_with(&client.session(), &client.id(), Duration::ZERO, false, client.word());
+                let numbers = match poll.await {
+                    Ok(Answer::Messages(numbers, receipt, told)) => {
                         receipt.written();
+                        client.receive(&numbers, &told.positions);
+                        client.acked.set(told.upto.get(PartitionId::default()));
                         numbers
                     }
                     Ok(Answer::Empty) => Vec::new(),
@@ -436,7 +509,6 @@ async fn run(seed: u64, world: World) {
                 };
                 client.note(format!("finally {numbers:?}"));
                 empty = if numbers.is_empty() { empty + 1 } else { 0 };
-                client.received.borrow_mut().extend(numbers);
             }
             run.assert_served(client);
         }

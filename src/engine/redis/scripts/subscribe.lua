@@ -1,12 +1,14 @@
 -- Adds a subscription, from now on, and tells the node that holds the session. One that exists keeps its start.
 -- ARGV   3 session, 4 pattern, 5 subscriptions that the session may have, 6 wished replay: '' | all | position after
 --        which, 7 age in ms and 8 number of messages beyond which nothing is replayed
--- gives  {added, its start, position past which the replay lies or '', gap: 1 | ''} | {kept} | {too_many} | {unknown}
+-- gives  {added, its start, position past which the replay lies or '', gap: 1 | ''} | {kept, its start} | {too_many}
+--        | {unknown}
 -- cost   constant; with a replay of a log that holds more than so many, a step for each of them
 local id, pattern, wish = ARGV[3], ARGV[4], ARGV[6]
 local found = session(id, { 'node', 'version', 'count' })
 if not found then return { 'unknown' } end
-if redis.call('HEXISTS', subscriptions_key(id), pattern) == 1 then return { 'kept' } end
+local known = redis.call('HGET', subscriptions_key(id), pattern)
+if known then return { 'kept', string.match(known, '^%d+') } end
 if tonumber(found.count) >= tonumber(ARGV[5]) then return { 'too_many' } end
 local at = now()
 local since = tick(at, 1)

@@ -2,13 +2,41 @@
 
 use super::*;
 
+/// How a client confirms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It repeats the id of a connect that failed.
+    Faye,
+    /// It says that its last connect failed, under a new id.
+    CometD,
+    /// As above, with acknowledgements.
+    Ack,
+    /// It repeats ids, remembers its position, and drops what is not newer.
+    Resume,
+}
+
+impl Kind {
+    pub(super) fn traits(self) -> Traits {
+        Traits { ack: self == Self::Ack, resume: self == Self::Resume, replay: false }
+    }
+
+    pub(super) fn says_that_it_failed(self) -> bool {
+        matches!(self, Self::CometD | Self::Ack)
+    }
+}
+
 pub(super) struct Client {
-    pub(super) session: SessionId,
-    /// It says that its last connect failed, instead of repeating its id.
-    pub(super) cometd: bool,
+    pub(super) kind: Kind,
+    pub(super) session: RefCell<SessionId>,
+    /// The number of the last reply that it got.
+    pub(super) acked: Cell<Position>,
+    /// The newest position that it processed.
+    pub(super) position: RefCell<Cursor>,
     /// Subscriptions whose reply has come, each with a number of its own.
     pub(super) subscribed: RefCell<BTreeMap<&'static str, usize>>,
     pub(super) subscriptions: Cell<usize>,
+    /// Where they count from.
+    pub(super) started: RefCell<BTreeMap<&'static str, Position>>,
     /// What must come, with the subscriptions that bring it.
     pub(super) owed: RefCell<BTreeMap<u64, BTreeSet<(&'static str, usize)>>>,
     /// What came, in order, with repetitions.
@@ -23,12 +51,15 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(session: SessionId, cometd: bool) -> Self {
+    pub(super) fn new(kind: Kind, session: SessionId, start: Cursor) -> Self {
         Self {
-            session,
-            cometd,
+            kind,
+            session: RefCell::new(session),
+            acked: Cell::default(),
+            position: RefCell::new(start),
             subscribed: RefCell::default(),
             subscriptions: Cell::default(),
+            started: RefCell::default(),
             owed: RefCell::default(),
             received: RefCell::default(),
             undisturbed: Cell::new(true),
@@ -41,6 +72,32 @@ impl Client {
     pub(super) fn id(&self) -> String {
         self.next_id.set(self.next_id.get() + 1);
         self.next_id.get().to_string()
+    }
+
+    pub(super) fn session(&self) -> SessionId {
+        self.session.borrow().clone()
+    }
+
+    /// What it says with its next connect.
+    pub(super) fn word(&self) -> Option<Word> {
+        match self.kind {
+            Kind::Faye | Kind::CometD => None,
+            Kind::Ack => Some(Word::Ack(self.acked.get())),
+            Kind::Resume => Some(Word::At(self.position.borrow().clone())),
+        }
+    }
+
+    /// Messages arrive.
+    pub(super) fn receive(&self, numbers: &[u64], positions: &[Position]) {
+        let mut received = self.received.borrow_mut();
+        for (number, position) in numbers.iter().zip(positions) {
+            let mut known = self.position.borrow_mut();
+            if self.kind == Kind::Resume && *position <= known.get(PartitionId::default()) {
+                continue;
+            }
+            known.raise(PartitionId::default(), *position);
+            received.push(*number);
+        }
     }
 
     pub(super) fn note(&self, what: String) {

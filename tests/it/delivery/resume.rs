@@ -1,0 +1,208 @@
+//! Resume: clients that remember their position, on every transport and under new sessions.
+
+use std::time::Duration;
+
+use super::*;
+use crate::support::bayeux::publish;
+use crate::support::events::EventStream;
+use crate::support::node::{TestNode, node, node_with_extensions};
+use crate::support::redis::Redis;
+
+/// An extension that refuses subscriptions to this channel.
+struct Refuses(&'static str);
+
+impl weft::Extension for Refuses {
+    fn incoming<'a>(
+        &'a self,
+        message: &'a mut weft::Message,
+        _request: &'a weft::RequestInfo,
+    ) -> futures_util::future::BoxFuture<'a, weft::Verdict> {
+        let wanted = message.subscription.as_ref().map(|wanted| wanted.get().to_owned());
+        if message.channel == "/meta/subscribe" && wanted == Some(format!("\"{}\"", self.0)) {
+            message.refuse("403::Not for you");
+        }
+        Box::pin(std::future::ready(weft::Verdict::Pass))
+    }
+}
+
+struct Nothing;
+impl weft::Extension for Nothing {}
+
+fn at(position: &Value) -> Value {
+    json!({"position": position})
+}
+
+/// The next so many messages of a stream.
+async fn messages(stream: &mut EventStream, count: usize) -> Vec<Value> {
+    let mut messages = Vec::new();
+    while messages.len() < count {
+        messages.extend(soon("an event", stream.next()).await.expect("the stream is open").messages);
+    }
+    messages
+}
+
+async fn resuming(node: &TestNode) -> Session {
+    let session = Session::connected(node.addr(), json!({"resume": true})).await;
+    assert_eq!(session.granted["resume"], true, "{}", session.granted);
+    assert!(session.granted["position"]["0"].is_u64(), "{}", session.granted);
+    session
+}
+
+#[tokio::test]
+async fn messages_carry_their_position_for_those_who_asked() {
+    let node = node(|_| ()).await;
+    let (mut plain, mut session) = (Session::connected(node.addr(), Value::Null).await, resuming(&node).await);
+    assert_eq!(plain.granted, Value::Null);
+    plain.subscribed("/a").await;
+    session.subscribed("/a").await;
+    let message = json!({"channel": "/a", "data": 1, "ext": {"mine": 1, "position": {"0": 99}}});
+    Poster::new(node.addr()).post(&message).await;
+
+    let mut socket = Socket::open(node.addr()).await;
+    socket.send(&session.connect_message(at(&session.granted["position"].clone()), true)).await;
+    let by_socket = soon("a frame", socket.next()).await.expect("the socket is open").remove(0);
+    drop(socket);
+    let by_poll = session.poll(at(&session.granted["position"].clone())).await.messages.remove(0);
+    let mut stream = EventStream::open(node.addr(), &session.id, None).await;
+    publish(&mut Poster::new(node.addr()), "/a", json!(2)).await;
+    let by_stream = messages(&mut stream, 1).await.remove(0);
+
+    assert_eq!(by_socket, by_poll);
+    assert_eq!(by_poll["ext"]["mine"], 1);
+    let number = |message: &Value| message["ext"]["position"]["0"].as_u64().expect("a number");
+    assert!(number(&by_poll) > 99 && number(&by_stream) > number(&by_poll), "{by_poll} {by_stream}");
+    assert_eq!(plain.poll(Value::Null).await.messages[0]["ext"], message["ext"], "others get what was published");
+}
+
+#[tokio::test]
+async fn it_goes_on_where_the_client_is() {
+    let node = node(|_| ()).await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=4 {
+        publish(&mut publisher, "/a", json!(number)).await;
+    }
+    let all = session.poll(json!({})).await.messages;
+    assert_eq!(data(&all), [1, 2, 3, 4]);
+    let second = at(&all[1]["ext"]["position"]);
+    assert_eq!(session.poll(second.clone()).await.data(), [3, 4]);
+    let mut socket = Socket::open(node.addr()).await;
+    socket.send(&session.connect_message(second, true)).await;
+    assert_eq!(data(&soon("a frame", socket.next()).await.expect("the socket is open")), [3]);
+}
+
+#[tokio::test]
+async fn a_new_session_goes_on_with_the_old_ones_subscriptions() {
+    let node = node_with_extensions(Refuses("/refused"), Nothing, |_| ()).await;
+    let mut other = Session::new(node.addr(), Value::Null).await;
+    other.subscribed("/kept/*").await;
+    let mut session = resuming(&node).await;
+    let started = session.subscribe("/kept/*", json!({"resume": true})).await;
+    let since = &started["ext"]["since"]["/kept/*"];
+    assert!(since["0"].is_u64(), "{started}");
+    let mut publisher = Poster::new(node.addr());
+    publish(&mut publisher, "/kept/x", json!(1)).await;
+    let position = session.poll(json!({})).await.messages[0]["ext"]["position"].clone();
+    publish(&mut publisher, "/kept/x", json!(2)).await;
+
+    // The client does not know how its session ended.
+    let ext = json!({"resume": true, "position": position,
+        "subscriptions": {"/kept/*": since, "/refused": true, "/bad//name": true, "/service/x": true}});
+    let mut next = Session::new(node.addr(), ext).await;
+    assert_eq!(next.granted, json!({"resume": true, "position": position, "subscriptions": ["/kept/*"]}));
+    publish(&mut publisher, "/kept/y", json!(3)).await;
+    next.subscribed("/kept/*").await;
+    let poll = next.poll(at(&position)).await;
+    assert_eq!((poll.data(), &poll.reply["ext"]), (vec![json!(2), json!(3)], &Value::Null));
+}
+
+#[tokio::test]
+async fn a_gap_is_told_by_poll_and_by_socket() {
+    let node = node(|config| config.limits.log_entries = 2).await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    let start = session.granted["position"].clone();
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=4 {
+        publish(&mut publisher, "/a", json!(number)).await;
+    }
+    let told = session.poll(at(&start)).await;
+    assert_eq!((told.data(), &told.reply["ext"]["gap"]), (vec![json!(3), json!(4)], &json!(true)));
+    let below = told.reply["ext"]["position"]["0"].as_u64().expect("a position");
+    assert!(below < told.messages[0]["ext"]["position"]["0"].as_u64().expect("a number"));
+
+    let mut socket = Socket::open(node.addr()).await;
+    socket.send(&session.connect_message(at(&start), true)).await;
+    let (before, reply) = until_reply(&mut socket).await;
+    assert_eq!((data(&before), &reply["ext"]["gap"]), (vec![], &json!(true)));
+    let frames = [soon("a frame", socket.next()).await, soon("a frame", socket.next()).await];
+    assert_eq!(data(&frames.into_iter().flatten().flatten().collect::<Vec<_>>()), [3, 4]);
+    // Once: the session goes on.
+    let last = session.poll(at(&told.messages[1]["ext"]["position"])).await;
+    assert_eq!((last.data(), &last.reply["ext"]), (vec![], &Value::Null));
+}
+
+#[tokio::test]
+async fn a_stream_is_told_of_a_gap() {
+    let node = node(|config| config.limits.log_entries = 2).await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=4 {
+        publish(&mut publisher, "/a", json!(number)).await;
+    }
+    let mut stream = EventStream::open(node.addr(), &session.id, None).await;
+    let messages = messages(&mut stream, 3).await;
+    assert_eq!((&messages[0]["channel"], &messages[0]["ext"]["gap"]), (&json!("/meta/connect"), &json!(true)));
+    assert_eq!(data(&messages[1..]), [3, 4]);
+}
+
+#[tokio::test]
+async fn malformed_positions_are_refused() {
+    let node = node(|_| ()).await;
+    let mut poster = Poster::new(node.addr());
+    let session = resuming(&node).await;
+    for position in [json!(5), json!({"x": 1}), json!({"0": -1}), json!({"0": "1"}), json!([1])] {
+        let connect = json!({"channel": "/meta/connect", "clientId": session.id, "connectionType": "long-polling",
+            "id": "1", "ext": {"position": position}});
+        let reply = poster.post(&connect).await.remove(0);
+        assert_eq!(reply["error"], "400:ext.position:Malformed", "{position}");
+        let handshake = json!({"channel": "/meta/handshake", "version": "1.0", "id": "h",
+            "supportedConnectionTypes": ["long-polling"], "ext": {"resume": true, "position": position}});
+        let reply = poster.post(&handshake).await.remove(0);
+        assert_eq!(reply["error"], "400:ext.position:Malformed", "{position}");
+    }
+    let many: Vec<_> = (0..1001).map(|number| format!("/c/{number}")).collect();
+    let handshake = json!({"channel": "/meta/handshake", "version": "1.0", "id": "h",
+        "supportedConnectionTypes": ["long-polling"],
+        "ext": {"resume": true, "position": {"0": 1}, "subscriptions": many}});
+    let reply = poster.post(&handshake).await.remove(0);
+    assert_eq!(reply["error"], "403::Too many subscriptions: the limit is 1000");
+}
+
+/// A Redis without its data: the new session says so, and goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_is_told_after_redis_came_back_empty() {
+    let mut redis = Redis::start().await;
+    let node = node(|config| {
+        config.redis.url = redis.url();
+        config.timeout = Duration::from_secs(5);
+    })
+    .await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    publish(&mut Poster::new(node.addr()), "/a", json!(1)).await;
+    let position = session.poll(json!({})).await.messages[0]["ext"]["position"].clone();
+    redis.restart().await;
+    crate::support::eventually(Duration::from_secs(20), "the node is ready again", || async {
+        let reply = Poster::new(node.addr()).post(&json!({"channel": "/x", "data": 1})).await.remove(0);
+        (reply["successful"] == true).then_some(())
+    })
+    .await;
+    let ext = json!({"resume": true, "position": position, "subscriptions": ["/a"]});
+    let mut next = Session::new(node.addr(), ext).await;
+    publish(&mut Poster::new(node.addr()), "/a", json!(2)).await;
+    let poll = next.poll(at(&position)).await;
+    assert_eq!((poll.data(), &poll.reply["ext"]["gap"]), (vec![json!(2)], &json!(true)), "{}", poll.reply);
+}

@@ -285,7 +285,7 @@ impl Server {
     fn incoming<'a>(&'a self, mut message: Message, request: &'a RequestInfo) -> BoxFuture<'a, Option<Message>> {
         // Before extensions: what they add may differ between the copies of a publish.
         if self.settings().idempotent && !message.channel.starts_with("/meta/") {
-            message.fingerprint = Fingerprint::of(&message);
+            message.fingerprint = Fingerprint::of(&message, request.dialect);
         }
         self.0.extensions.incoming(message, request)
     }

@@ -60,6 +60,12 @@ impl Dialect {
         self == Self::CometD
     }
 
+    /// Whether clients send a publish again, under its id, when they are not sure of the first. Faye's do. CometD's never
+    /// do, and start their ids anew when a page is loaded again: the same words under an old id are new ones there.
+    pub fn repeats_publishes(self) -> bool {
+        self == Self::Faye
+    }
+
     /// Whether `advice.interval` may spread clients that must handshake. A refused Faye client otherwise handshakes
     /// hundreds of times a second; aiocometd takes the number for seconds, so in its dialect it stays 0.
     pub fn jitters_handshake(self) -> bool {

@@ -4,6 +4,7 @@
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::dialect::Dialect;
 use super::json;
 use super::message::Message;
 
@@ -13,9 +14,9 @@ use super::message::Message;
 pub struct Fingerprint(pub [u8; 16]);
 
 impl Fingerprint {
-    /// Of channel and `ext.idempotencyKey` if there is one, else of session, id, channel and content. `None` when the
-    /// message has neither, and can never be known again.
-    pub fn of(message: &Message) -> Option<Self> {
+    /// Of channel and `ext.idempotencyKey` if there is one, else of session, id, channel and content, where the dialect's
+    /// clients repeat those. `None` when the message has neither, and can never be known again.
+    pub fn of(message: &Message, dialect: Dialect) -> Option<Self> {
         let key = json::member(message.ext.as_deref(), "idempotencyKey").filter(|key| json::truthy(key));
         let mut hash = Xxh3::new();
         let mut add = |part: &[u8]| {
@@ -26,7 +27,7 @@ impl Fingerprint {
             add(b"key");
             add(message.channel.as_bytes());
             add(key.get().as_bytes());
-        } else {
+        } else if dialect.repeats_publishes() {
             let (session, id) = (message.client_id.as_deref()?, message.id.as_deref().filter(|id| json::truthy(id))?);
             add(b"message");
             add(session.as_bytes());
@@ -39,6 +40,8 @@ impl Fingerprint {
                 add(name.as_bytes());
                 add(value.get().as_bytes());
             }
+        } else {
+            return None;
         }
         Some(Self(hash.digest128().to_le_bytes()))
     }
@@ -50,7 +53,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<Fingerprint> {
-        Fingerprint::of(&parse(text.as_bytes(), &Limits::default()).expect(text)[0])
+        Fingerprint::of(&parse(text.as_bytes(), &Limits::default()).expect(text)[0], Dialect::Faye)
     }
 
     #[test]
@@ -71,6 +74,14 @@ mod tests {
         for unknowable in [r#"{"channel":"/a","clientId":"s","data":1}"#, r#"{"channel":"/a","id":"1","data":1}"#] {
             assert_eq!(of(unknowable), None, "{unknowable}");
         }
+    }
+
+    #[test]
+    fn cometds_clients_repeat_no_ids() {
+        let of =
+            |text: &str| Fingerprint::of(&parse(text.as_bytes(), &Limits::default()).expect(text)[0], Dialect::CometD);
+        assert_eq!(of(r#"{"channel":"/a","clientId":"s","id":"1","data":1}"#), None);
+        assert!(of(r#"{"channel":"/a","data":1,"ext":{"idempotencyKey":"k"}}"#).is_some());
     }
 
     #[test]

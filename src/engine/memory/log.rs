@@ -52,7 +52,8 @@ impl Log {
         let read = self.subscribers > 0 || self.lingers_until.is_some();
         let (entries, age) = if read { (limits.log_entries, limits.log_age) } else { Default::default() };
         let (entries, age) = match self.retention {
-            Some(kept) => (entries.max(kept.length), age.max(kept.age)),
+            // What is retained, and what its subscribers may still need: a replay under way must not be overtaken.
+            Some(kept) => (entries + kept.length, age.max(kept.age)),
             None => (entries, age),
         };
         (entries, age.as_millis() as u64)

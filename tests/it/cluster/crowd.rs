@@ -1,5 +1,6 @@
 //! Many clients under load that behave as people's clients do when nodes break: they repeat what was not answered, open
-//! sockets again, shake hands when they are told to, and send each request to another node.
+//! sockets again, shake hands when they are told to, and send each request to another node. A third of them acknowledge,
+//! a third resume.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -30,9 +31,22 @@ const RETRY: Duration = Duration::from_millis(100);
 /// No request takes longer than a poll that is held, and some engine calls.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How a subscriber confirms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    /// By number.
+    Acks,
+    /// It says where it is, and drops what is not newer.
+    Resumes,
+}
+
 /// What one subscriber saw.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seen {
+    kind: Kind,
+    /// How often it was told that messages are missing.
+    pub gaps: usize,
     /// Numbers in the order in which they came, with repetitions.
     pub received: Vec<u64>,
     distinct: HashSet<u64>,
@@ -67,8 +81,10 @@ impl Crowd {
         let stop = Arc::new(AtomicBool::new(false));
         let mut crowd = Self { nodes: nodes.clone(), seen: Vec::new(), tasks: Vec::new(), stop };
         for number in 0..sockets + polls {
-            let seen = Arc::new(Mutex::new(Seen::default()));
-            let member = Member { wire: Wire::new(nodes), seen: seen.clone(), stop: crowd.stop.clone(), next_id: 0 };
+            let kind = [Kind::Plain, Kind::Acks, Kind::Resumes][number % 3];
+            let seen = Arc::new(Mutex::new(Seen::of(kind)));
+            let (wire, stop) = (Wire::new(nodes), crowd.stop.clone());
+            let member = Member { wire, kind, seen: seen.clone(), stop, next_id: 0, acked: 0, position: None };
             crowd.seen.push(seen);
             let by_socket = number < sockets;
             crowd.tasks.push(tokio::spawn(async move { member.live(by_socket).await }));
@@ -159,7 +175,9 @@ impl Crowd {
             let seen = seen.lock();
             let mut met = HashSet::new();
             let first: Vec<u64> = seen.received.iter().copied().filter(|number| met.insert(*number)).collect();
-            again += seen.received.len() - first.len();
+            let repeated = seen.received.len() - first.len();
+            assert!(seen.kind != Kind::Resumes || repeated == 0, "a client that resumes processed {repeated} twice");
+            again += repeated;
             // A publisher's messages keep its order; what was not acknowledged may have been stored later.
             for publisher in 0..PUBLISHERS {
                 let its = |number: &u64| number % PUBLISHERS == publisher && acknowledged.contains(number);
@@ -170,12 +188,19 @@ impl Crowd {
         again
     }
 
-    /// Panics if anybody was told that its session is unknown.
+    /// Panics if anybody was told that its session is unknown, or that messages are missing.
     pub fn assert_sessions_lived(&self) {
         for seen in &self.seen {
             let seen = seen.lock();
             assert_eq!((seen.unknown, seen.handshakes), (0, 1), "told that its session is unknown");
+            assert_eq!(seen.gaps, 0, "told of a gap");
         }
+    }
+
+    /// How many subscribers that resume were told of a gap, of how many.
+    pub fn told_of_gaps(&self) -> (usize, usize) {
+        let resume = || self.seen.iter().filter(|seen| seen.lock().kind == Kind::Resumes);
+        (resume().filter(|seen| seen.lock().gaps > 0).count(), resume().count())
     }
 
     /// How many subscribers there are.
@@ -194,6 +219,12 @@ impl Crowd {
                 std::panic::resume_unwind(error.into_panic());
             }
         }
+    }
+}
+
+impl Seen {
+    fn of(kind: Kind) -> Self {
+        Self { kind, gaps: 0, received: Vec::new(), distinct: HashSet::new(), handshakes: 0, unknown: 0 }
     }
 }
 
@@ -251,9 +282,14 @@ impl Wire {
 /// One subscriber.
 struct Member {
     wire: Wire,
+    kind: Kind,
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
     next_id: u64,
+    /// The number of the last reply.
+    acked: u64,
+    /// The newest position processed.
+    position: Option<u64>,
 }
 
 impl Member {
@@ -286,15 +322,23 @@ impl Member {
     /// A session that is subscribed.
     async fn session(&mut self) -> String {
         loop {
-            let reply = self
-                .insist(
-                    &json!({"channel": "/meta/handshake", "version": "1.0", "supportedConnectionTypes": ["websocket"]}),
-                )
-                .await;
+            let ext = match (self.kind, self.position) {
+                (Kind::Plain, _) => Value::Null,
+                (Kind::Acks, _) => json!({"ack": true}),
+                (Kind::Resumes, None) => json!({"resume": true}),
+                (Kind::Resumes, Some(position)) => {
+                    json!({"resume": true, "position": {"0": position}, "subscriptions": [CHANNEL]})
+                }
+            };
+            let handshake = json!({"channel": "/meta/handshake", "version": "1.0", "ext": ext,
+                "supportedConnectionTypes": ["websocket"]});
+            let reply = self.insist(&handshake).await;
             if reply["successful"] != true {
                 self.wait_as_advised(&reply).await;
                 continue;
             }
+            self.acked = 0;
+            self.position = reply["ext"]["position"]["0"].as_u64();
             let session = reply["clientId"].as_str().expect("a session id").to_owned();
             let subscribe = json!({"channel": "/meta/subscribe", "clientId": session, "subscription": CHANNEL});
             if self.insist(&subscribe).await["successful"] == true {
@@ -309,11 +353,31 @@ impl Member {
         tokio::time::sleep(Duration::from_millis(interval).max(RETRY)).await;
     }
 
-    fn take(&self, messages: &[Value]) {
+    /// What a connect says about deliveries.
+    fn says(&self) -> Value {
+        match (self.kind, self.position) {
+            (Kind::Acks, _) => json!({"ack": self.acked}),
+            (Kind::Resumes, Some(position)) => json!({"position": {"0": position}}),
+            _ => Value::Null,
+        }
+    }
+
+    fn take(&mut self, messages: &[Value]) {
         let mut seen = self.seen.lock();
-        for message in messages.iter().filter(|message| message["channel"] == CHANNEL) {
+        for message in messages {
+            if message["channel"] == "/meta/connect" {
+                self.acked = message["ext"]["ack"].as_u64().unwrap_or(self.acked);
+                self.position = self.position.max(message["ext"]["position"]["0"].as_u64());
+                seen.gaps += usize::from(message["ext"]["gap"] == true);
+            }
             // The reply to a publish is no message.
-            if let Some(number) = message["data"].as_u64() {
+            if let Some(number) = message["data"].as_u64().filter(|_| message["channel"] == CHANNEL) {
+                let position = message["ext"]["position"]["0"].as_u64();
+                assert_eq!(position.is_some(), self.kind == Kind::Resumes, "{message}");
+                if position.is_some() && position <= self.position {
+                    continue;
+                }
+                self.position = self.position.max(position);
                 seen.received.push(number);
                 seen.distinct.insert(number);
             }
@@ -334,8 +398,8 @@ impl Member {
     async fn by_polls(&mut self, session: &str) {
         let mut id = self.id();
         loop {
-            let connect =
-                json!({"channel": "/meta/connect", "clientId": session, "connectionType": "long-polling", "id": id});
+            let connect = json!({"channel": "/meta/connect", "clientId": session, "connectionType": "long-polling",
+                "id": id, "ext": self.says()});
             match self.wire.post(&connect).await {
                 Ok(messages) => {
                     self.take(&messages);
@@ -369,12 +433,12 @@ impl Member {
         let tcp = timeout(PATIENCE, TcpStream::connect(node)).await.ok()?.ok()?;
         let url = format!("ws://{node}{MOUNT}");
         let (mut socket, _) = timeout(PATIENCE, tokio_tungstenite::client_async(url, tcp)).await.ok()?.ok()?;
-        let connect = |id: &str| {
-            let connect =
-                json!({"channel": "/meta/connect", "clientId": session, "connectionType": "websocket", "id": id});
+        let connect = |id: &str, says: Value| {
+            let connect = json!({"channel": "/meta/connect", "clientId": session, "connectionType": "websocket",
+                "id": id, "ext": says});
             Message::text(connect.to_string())
         };
-        socket.send(connect(id)).await.ok()?;
+        socket.send(connect(id, self.says())).await.ok()?;
         while let Ok(Some(Ok(frame))) = timeout(PATIENCE, socket.next()).await {
             let Message::Text(text) = frame else { continue };
             let messages: Vec<Value> = serde_json::from_str(&text).expect("JSON");
@@ -384,7 +448,7 @@ impl Member {
             }
             if messages.iter().any(|reply| reply["channel"] == "/meta/connect") {
                 *id = self.id();
-                if socket.send(connect(id)).await.is_err() {
+                if socket.send(connect(id, self.says())).await.is_err() {
                     break;
                 }
             }

@@ -124,7 +124,9 @@ async fn redis_comes_back_empty() {
 
     cluster.command(&["start-redis"]).await;
     let took = crowd.reach_everybody(20_000, Duration::from_secs(20)).await;
+    let (told, resuming) = crowd.told_of_gaps();
     println!("Redis back empty: all {} clients receive again after {took:?}", crowd.len());
+    assert_eq!(told, resuming, "who resumes is told that messages may be missing");
     assert!(took < Duration::from_secs(10), "all clients receive again after {took:?}");
     cluster.assert_no_node_ended();
     crowd.dismiss().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::value::to_raw_value;
 
 use super::*;
-use crate::support::http::sample;
+use crate::support::http::{Connection, json_request, sample};
 use crate::support::node::{node, node_with_extensions};
 use crate::support::redis::Redis;
 
@@ -99,6 +99,21 @@ async fn what_extensions_add_makes_no_other_message() {
         poster.post(&publication(&session, "p", 9)).await;
     }
     assert_eq!(session.poll(Value::Null).await.data(), [0]);
+}
+
+/// A page that is loaded again starts its ids anew, and goes on with its session.
+#[tokio::test]
+async fn cometds_clients_may_use_their_ids_again() {
+    let node = node(|_| ()).await;
+    let mut session = Session::connected(node.addr(), Value::Null).await;
+    session.subscribed("/a").await;
+    let mut connection = Connection::open(node.addr()).await;
+    for _ in 0..2 {
+        let message = publication(&session, "2", 1).to_string();
+        connection.send(&json_request("/cometd", message.as_bytes())).await;
+        assert_eq!(connection.response().await.json()[0]["successful"], true);
+    }
+    assert_eq!(session.poll(Value::Null).await.data(), [1, 1]);
 }
 
 #[tokio::test]

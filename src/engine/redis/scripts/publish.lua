@@ -32,7 +32,8 @@ local function append(pattern, previous, message, kept_age, kept_length)
   local log, id = root .. 'log:' .. pattern, text(position) .. '-0'
   local most, oldest, life = keep, age, ttl
   if kept_age then
-    most, oldest = math.max(keep, kept_length), math.max(age, kept_age)
+    -- What is retained, and what its subscribers may still need: a replay under way must not be overtaken.
+    most, oldest = keep + kept_length, math.max(age, kept_age)
     life = math.max(ttl, math.ceil(kept_age / 1000))
   end
   local stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, 'p', previous, 'm', message)

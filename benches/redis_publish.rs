@@ -95,7 +95,7 @@ impl Node {
         let pattern = Pattern::parse(CHANNEL)?;
         let creation = Creation::new(&session, Duration::from_secs(3600), usize::MAX >> 12);
         ensure!(matches!(self.store.create(creation).await?, Create::Created(_)));
-        ensure!(self.store.subscribe(&session, &pattern, 10, None).await? == Subscribe::Added(None));
+        ensure!(matches!(self.store.subscribe(&session, &pattern, 10, None).await?, Subscribe::Added { .. }));
         let link = Link::Socket { connect_id: None, retry: false, claim: None };
         let AttachOutcome::Held(held) = self.sessions.attach(&session, link).await? else { bail!("not attached") };
         if held.step().is_some() {

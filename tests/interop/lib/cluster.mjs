@@ -17,11 +17,12 @@ const COMMAND_MS = 40_000;
 export const NO_CLUSTER = REFERENCE ? "Faye's server keeps its sessions in one process: it has no cluster" : false;
 
 /**
- * Starts a cluster and resolves with what `startServer` gives, where `origin` and `url` are those of the balancer, and
+ * Starts a cluster, its nodes with `more` arguments, and resolves with what `startServer` gives, where `origin` and `url`
+ * are those of the balancer, and
  *  - `command(...)`: runs a command of the cluster, such as `stop-node 2`, to its end
  *  - `state()`: addresses, process ids and ends of its processes, as they are now
  */
-export async function startCluster(mount) {
+export async function startCluster(mount, more = [], { holdMs = HOLD_MS } = {}) {
   const program = weftProgram();
   const cluster = await startProgram(
     LOCAL_CLUSTER,
@@ -31,7 +32,8 @@ export async function startCluster(mount) {
       ...['--directory', scratch],
       ...['--weft', program],
       '--',
-      ...['--timeout', `${HOLD_MS / 1000}s`],
+      ...['--timeout', `${holdMs}ms`],
+      ...more,
     ],
     'cluster.json',
     STARTUP_MS,

@@ -15,12 +15,15 @@ import { until, within } from './wait.mjs';
  * a moment later, and of what it is given before, it sends the first message last. With
  * `connect: false` all that is left to the test.
  *
- * With `steady: false` the test may break connections.
+ * With `steady: false` the test may break connections. `retry` is how many seconds the client waits after a failure.
+ * `extension` is one of the application.
  */
-export async function openFayeClient(t, url, transport, { connect = true, steady = true } = {}) {
-  const client = new faye.Client(url);
+export async function openFayeClient(t, url, transport, options = {}) {
+  const { connect = true, steady = true, retry, extension } = options;
+  const client = new faye.Client(url, { retry });
   if (transport === 'long-polling') client.disable('websocket');
   const wire = watch(client);
+  if (extension) client.addExtension(extension);
   retireAfter(t, { client, wire, transport, steady });
 
   if (connect) {

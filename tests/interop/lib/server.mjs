@@ -23,16 +23,16 @@ for (const name of ['http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY']) {
 }
 
 /**
- * Starts the server and resolves with
+ * Starts the server, Weft with `more` arguments, and resolves with (`holdMs`: how long it holds an idle connect)
  *  - `origin`: its `http://host:port`
  *  - `url`: `origin` and the mount
  *  - `noticedDisconnect(clientId)`: see the reference; Weft must not need it
  *  - `stop()`: ends it, and fails if it did not end well
  */
-export function startServer(mount) {
-  if (REFERENCE === 'faye') return startFaye(mount);
+export function startServer(mount, more = [], { holdMs = HOLD_MS } = {}) {
+  if (REFERENCE === 'faye') return startFaye(mount, holdMs);
   if (REFERENCE) throw new Error(`INTEROP_REFERENCE=${REFERENCE}: only "faye" is known`);
-  return startWeft(mount, weftProgram());
+  return startWeft(mount, weftProgram(), more, holdMs);
 }
 
 /** The program under test. */
@@ -41,15 +41,16 @@ export function weftProgram() {
   throw new Error('set WEFT_BIN to the weft binary, or INTEROP_REFERENCE=faye to test the tests');
 }
 
-async function startWeft(mount, program) {
+async function startWeft(mount, program, more, holdMs) {
   const weft = await startProgram(
     program,
     (scratch) => [
       'serve',
       ...['--listen', '127.0.0.1:0'],
       ...['--internal-listen', '127.0.0.1:0'],
-      ...['--timeout', `${HOLD_MS / 1000}s`],
+      ...['--timeout', `${holdMs}ms`],
       ...['--ready-file', join(scratch, 'ready.json')],
+      ...more,
     ],
     'ready.json',
     STARTUP_MS,
@@ -63,8 +64,8 @@ async function startWeft(mount, program) {
   };
 }
 
-async function startFaye(mount) {
-  const bayeux = new faye.NodeAdapter({ mount, timeout: HOLD_MS / 1000 });
+async function startFaye(mount, holdMs) {
+  const bayeux = new faye.NodeAdapter({ mount, timeout: holdMs / 1000 });
   const server = http.createServer((_request, response) => response.writeHead(404).end());
   bayeux.attach(server);
 

@@ -173,5 +173,5 @@ async fn ten_thousand_messages_are_replayed() {
     }
     live.await.expect("published");
     let grown = (peak - resident) / f64::from(1 << 20);
-    assert!(grown < 16.0, "of {} MiB the node held {grown:.1} MiB", KEPT as usize * PAYLOAD >> 20);
+    assert!(grown < 16.0, "of {} MiB the node held {grown:.1} MiB", (KEPT as usize * PAYLOAD) >> 20);
 }

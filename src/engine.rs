@@ -54,6 +54,17 @@ pub trait Engine: Send + Sync + 'static {
         why: Ended,
     ) -> impl Future<Output = Result<Option<EndedSession>, EngineError>> + Send;
 
+    /// Notes that the client did something of its own accord, and not only stayed connected.
+    fn note_activity(&self, session: &SessionId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Ends the session if its client has done nothing of its own accord for this long. `None`: it goes on, or there is
+    /// none.
+    fn end_inactive(
+        &self,
+        session: &SessionId,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<EndedSession>, EngineError>> + Send;
+
     /// Adds a subscription, from now on, and with a replay of what was before if it is wished. One that exists keeps its
     /// start, and replays nothing. The attached node is told within the same step, so that it learns of the subscription
     /// before it sees any later message.

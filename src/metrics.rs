@@ -102,6 +102,8 @@ pub struct Metrics {
     pub expired: IntCounter,
     /// Sessions ended because the log no longer held what they missed.
     pub gaps: IntCounter,
+    /// Sessions ended because their clients did nothing.
+    pub inactive: IntCounter,
     /// Gaps told to clients that go on all the same.
     pub gaps_told: IntCounter,
     /// Messages read for replays.
@@ -167,6 +169,7 @@ impl Metrics {
                 "weft_sessions_gap_total",
                 "Sessions ended because the log no longer held what they missed.",
             )?,
+            inactive: counter("weft_sessions_inactive_total", "Sessions ended because their clients did nothing.")?,
             gaps_told: counter("weft_gaps_told_total", "Gaps told to clients that resume.")?,
             replayed: counter("weft_messages_replayed_total", "Messages read for replays.")?,
             repeated: counter("weft_publishes_repeated_total", "Publishes that had been stored before.")?,

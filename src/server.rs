@@ -64,6 +64,8 @@ pub struct Settings {
     pub retention: RetentionRules,
     /// Repeated publishes are looked for.
     pub idempotent: bool,
+    /// A client that does nothing but stay connected is sent away after this time.
+    pub max_inactivity: Option<Duration>,
 }
 
 /// The server of one node. Cheap to clone.
@@ -189,6 +191,7 @@ impl Server {
         match why {
             Ended::Expired => self.metrics().expired.inc(),
             Ended::Gap => self.metrics().gaps.inc(),
+            Ended::Inactive => self.metrics().inactive.inc(),
             Ended::Disconnected => {}
         }
         tracing::debug!(session = %ended.session, reason = why.as_str(), "session ended");

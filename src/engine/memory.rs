@@ -196,6 +196,15 @@ impl Engine for MemoryNode {
         Ok(self.engine.step(1, |partition, announcer| partition.end(session, why, announcer)).await)
     }
 
+    async fn note_activity(&self, session: &SessionId) -> Result<(), EngineError> {
+        self.engine.0.partition.lock().note_activity(session);
+        Ok(())
+    }
+
+    async fn end_inactive(&self, session: &SessionId, limit: Duration) -> Result<Option<EndedSession>, EngineError> {
+        Ok(self.engine.step(1, |partition, announcer| partition.end_inactive(session, limit, announcer)).await)
+    }
+
     async fn subscribe(
         &self,
         session: &SessionId,

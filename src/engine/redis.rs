@@ -224,6 +224,22 @@ impl Engine for RedisNode {
         Ok(patterns.map(|patterns| reply::ended(session, patterns)))
     }
 
+    async fn note_activity(&self, session: &SessionId) -> Result<(), EngineError> {
+        let reply = self.run(&self.scripts().active, |command| {
+            command.arg(session.as_str()).arg("");
+        });
+        reply.await.map(|_| ())
+    }
+
+    async fn end_inactive(&self, session: &SessionId, limit: Duration) -> Result<Option<EndedSession>, EngineError> {
+        let script = &self.scripts().active;
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(millis(limit));
+        });
+        let patterns: Option<Vec<String>> = reply::read(script, reply.await?)?;
+        Ok(patterns.map(|patterns| reply::ended(session, patterns)))
+    }
+
     async fn subscribe(
         &self,
         session: &SessionId,

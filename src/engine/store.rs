@@ -117,6 +117,14 @@ impl Engine for Store {
         call!(self.end(session, why))
     }
 
+    async fn note_activity(&self, session: &SessionId) -> Result<(), EngineError> {
+        call!(self.note_activity(session))
+    }
+
+    async fn end_inactive(&self, session: &SessionId, limit: Duration) -> Result<Option<EndedSession>, EngineError> {
+        call!(self.end_inactive(session, limit))
+    }
+
     async fn subscribe(
         &self,
         session: &SessionId,

@@ -444,15 +444,23 @@ pub enum Ended {
     Expired,
     /// The logs no longer hold what it missed.
     Gap,
+    /// The client stayed connected, and did nothing for too long.
+    Inactive,
 }
 
 impl Ended {
+    /// Whether that is the last word: the client shall not come back by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Disconnected | Self::Inactive)
+    }
+
     /// For logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
             Self::Expired => "expired",
             Self::Gap => "gap",
+            Self::Inactive => "inactive",
         }
     }
 }

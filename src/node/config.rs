@@ -43,6 +43,10 @@ pub struct Config {
     /// this long. The same on all nodes.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub outage_grace: Duration,
+    /// A session ends when its client has neither published nor changed its subscriptions for this long; 0 for never. The
+    /// same on all nodes.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub max_inactivity: Duration,
     /// For so long a publish that is sent again is recognised, and stored once; 0 for not at all. The same on all nodes.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub idempotency_window: Duration,
@@ -257,6 +261,7 @@ impl Default for Config {
             handshake_spread: Duration::from_secs(5),
             stop_timeout: Duration::from_secs(10),
             outage_grace: Duration::from_secs(60),
+            max_inactivity: Duration::ZERO,
             idempotency_window: Duration::from_secs(60),
             retention: Vec::new(),
             services: ServicesConfig::default(),
@@ -391,6 +396,7 @@ impl Config {
             ("handshake_spread", self.handshake_spread),
             ("stop_timeout", self.stop_timeout),
             ("outage_grace", self.outage_grace),
+            ("max_inactivity", self.max_inactivity),
             ("idempotency_window", self.idempotency_window),
         ] {
             if duration > MAX_DURATION {
@@ -457,6 +463,7 @@ impl Config {
             max_reply_bytes: self.limits.reply_bytes,
             retention: self.retention_rules(),
             idempotent: !self.idempotency_window.is_zero(),
+            max_inactivity: Some(self.max_inactivity).filter(|limit| !limit.is_zero()),
         }
     }
 

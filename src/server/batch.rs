@@ -3,10 +3,10 @@
 use super::connect::{HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
 use super::subscribe::Change;
 use super::timing::Asked;
-use super::{OwnedClaim, RequestInfo, Server};
+use super::{OwnedClaim, RequestInfo, Server, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Epoch, SessionId, Traits, element};
+use crate::engine::{Engine, Epoch, SessionId, Traits, element};
 use crate::metrics::Kind;
 use crate::session::{Batch, Held, Receipt};
 
@@ -204,6 +204,13 @@ impl Server {
         };
         if !request.internal {
             self.metrics().received(kind);
+        }
+        if matches!(kind, Kind::Publish | Kind::Subscribe | Kind::Unsubscribe)
+            && self.settings().max_inactivity.is_some()
+            && let Some(session) = session_of(&message)
+            && let Err(error) = self.sessions().store().note_activity(&session).await
+        {
+            self.engine_failed("note_activity", &error);
         }
         let reply = match kind {
             Kind::Publish => return self.publish(message, request).await,

@@ -95,6 +95,9 @@ impl Server {
             Ok(connect) => connect,
             Err(refused) => return HttpConnect::Answer(Box::new((*refused).into())),
         };
+        if self.end_if_inactive(&connect.session).await {
+            return HttpConnect::Answer(Box::new(self.release_connect(message.accept()).into()));
+        }
         let (outcome, acks) = match connect.eventsource {
             true => (self.heartbeat(&connect.session).await, false),
             false => self.poll(&connect, alone).await,
@@ -162,6 +165,22 @@ impl Server {
         }
     }
 
+    /// Whether the session was ended because its client did nothing but stay connected. Failing, it goes on.
+    async fn end_if_inactive(&self, session: &SessionId) -> bool {
+        let Some(limit) = self.settings().max_inactivity else { return false };
+        match self.sessions().store().end_inactive(session, limit).await {
+            Ok(Some(ended)) => {
+                self.session_ended(ended, Ended::Inactive);
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                self.engine_failed("end_inactive", &error);
+                false
+            }
+        }
+    }
+
     async fn heartbeat(&self, session: &SessionId) -> Result<PollOutcome, EngineError> {
         Ok(match self.sessions().store().heartbeat(session).await? {
             Touch::Alive | Touch::Stale => PollOutcome::Empty,
@@ -181,6 +200,9 @@ impl Server {
             Ok(connect) => connect,
             Err(refused) => return SocketConnect::Answer(*refused),
         };
+        if self.end_if_inactive(&connect.session).await {
+            return SocketConnect::Answer(self.release_connect(message.accept()));
+        }
         // Answered now, with the number of an acknowledging client, or held.
         let answer = |hold: Duration, ack: Option<Cursor>| {
             let reply = self.accept_connect(message, false);
@@ -251,7 +273,7 @@ impl Server {
     /// Answers a held connect whose session ended.
     pub fn answer_ended(&self, held: HeldConnect, why: Ended, request: &RequestInfo) -> Message {
         match why {
-            Ended::Disconnected => self.release_connect(*held.reply),
+            Ended::Disconnected | Ended::Inactive => self.release_connect(*held.reply),
             Ended::Expired | Ended::Gap => self.unknown_session(&held.reply, request),
         }
     }

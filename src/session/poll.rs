@@ -163,7 +163,7 @@ impl Held {
                 self.empty_unless_repeated().await
             }
             End::Stale | End::Stopping => self.empty_unless_repeated().await,
-            End::Session(Ended::Disconnected) => PollOutcome::Released,
+            End::Session(Ended::Disconnected | Ended::Inactive) => PollOutcome::Released,
             End::Session(Ended::Expired | Ended::Gap) => PollOutcome::Unknown,
         }
     }

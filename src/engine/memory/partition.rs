@@ -129,7 +129,7 @@ impl Partition {
         let session = self.sessions.remove(id)?;
         self.deadlines.remove(&(session.deadline, id.clone()));
         let patterns: Vec<_> = session.subscriptions.into_keys().collect();
-        let may_return = session.traits.resume && why != Ended::Disconnected;
+        let may_return = session.traits.resume && !why.is_final();
         for pattern in &patterns {
             self.leave(pattern, may_return);
         }
@@ -140,6 +140,22 @@ impl Partition {
     pub(super) fn expire(&mut self, id: &SessionId, announcer: &mut Announcer<'_>) -> Option<EndedSession> {
         let overdue = self.sessions.get(id).is_some_and(|session| session.deadline <= Instant::now());
         if overdue { self.end(id, Ended::Expired, announcer) } else { None }
+    }
+
+    pub(super) fn note_activity(&mut self, id: &SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.active = Instant::now();
+        }
+    }
+
+    pub(super) fn end_inactive(
+        &mut self,
+        id: &SessionId,
+        limit: Duration,
+        announcer: &mut Announcer<'_>,
+    ) -> Option<EndedSession> {
+        let inactive = self.sessions.get(id).is_some_and(|session| session.active.elapsed() >= limit);
+        if inactive { self.end(id, Ended::Inactive, announcer) } else { None }
     }
 
     /// Sessions to be ended. After a pause of the sweeper (the process stood still) they get one time-out to come back:

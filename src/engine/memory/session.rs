@@ -39,6 +39,8 @@ pub(super) struct Session {
     pub(super) cursor: Position,
     pub(super) subscriptions: BTreeMap<Pattern, Start>,
     pub(super) traits: Traits,
+    /// When the client last did something of its own accord.
+    pub(super) active: Instant,
     /// What the last poll's reply carried and nobody confirmed yet.
     pending: Option<Pending>,
     /// The newest connect ids, newest last.
@@ -90,6 +92,7 @@ impl Session {
     pub(super) fn new(lifetime: Duration, traits: Traits, start: Position) -> Self {
         Self {
             traits,
+            active: Instant::now(),
             lifetime,
             deadline: Instant::now() + lifetime,
             epoch: Epoch(0),

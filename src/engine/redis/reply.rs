@@ -162,6 +162,7 @@ pub(super) fn control(text: &str) -> Option<Control> {
             "disconnected" => Ended::Disconnected,
             "expired" => Ended::Expired,
             "gap" => Ended::Gap,
+            "inactive" => Ended::Inactive,
             _ => return None,
         }),
         _ => return None,

@@ -14,6 +14,7 @@ pub(super) struct Script {
 
 /// All scripts.
 pub(super) struct Scripts {
+    pub(super) active: Script,
     pub(super) attach: Script,
     pub(super) commit: Script,
     pub(super) conclude: Script,
@@ -65,6 +66,7 @@ impl Scripts {
             };
         }
         Self {
+            active: script!("active"),
             attach: script!("attach"),
             commit: script!("commit"),
             conclude: script!("conclude"),

@@ -350,8 +350,7 @@ impl Connection {
                 }
                 self.held = None;
                 self.pings.open = None;
-                let disconnected = why == crate::engine::Ended::Disconnected;
-                if disconnected && !self.request.dialect.events_come_first() {
+                if why.is_final() && !self.request.dialect.events_come_first() {
                     // Faye closes the socket; CometD's clients do it themselves, once they have both replies.
                     return Err(Finish::Close(CloseCode::Normal, ""));
                 }

@@ -268,6 +268,7 @@ suites!(
     sessions::resubscribe_keeps_since,
     sessions::subscribing_tells_the_attached_node_before_later_messages,
     sessions::stale_epochs_write_nothing,
+    sessions::inactive_sessions_end,
     sessions::unknown_subscriptions_confirm_nothing,
     attach::another_id_confirms,
     attach::a_connect_without_id_confirms,

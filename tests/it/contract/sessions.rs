@@ -174,3 +174,29 @@ pub async fn unknown_subscriptions_confirm_nothing(fixture: impl Fixture) {
     let current = Attached { version, subscriptions, ..attached };
     assert_eq!(snapshot(&engine, &session, &current).await.deliveries.len(), 2);
 }
+
+/// Staying connected is not enough, where somebody says so.
+pub async fn inactive_sessions_end(fixture: impl Fixture) {
+    let ((here, mut feed), (there, _other)) = (fixture.node().await, fixture.node().await);
+    let session = session(&here, &["/a"]).await;
+    attach_poll(&here, &session, "1").await;
+    let limit = Duration::from_secs(60);
+    for second in [40, 80] {
+        here.advance(Duration::from_secs(40)).await;
+        attach_poll(&here, &session, &second.to_string()).await;
+        assert_eq!(there.end_inactive(&session, limit).await, Ok(None), "after {second} s");
+        there.note_activity(&session).await.expect("noted");
+    }
+    here.advance(Duration::from_secs(61)).await;
+    drain(&here, &mut feed).await;
+    let ended = there.end_inactive(&session, limit).await.expect("an outcome").expect("ended");
+    assert_eq!(ended.patterns, [pattern("/a")]);
+    let told = drain(&here, &mut feed).await;
+    assert!(
+        matches!(&told[..], [FeedEvent::Control(Control { what: ControlKind::Ended(Ended::Inactive), .. })]),
+        "{told:?}"
+    );
+    there.note_activity(&session).await.expect("does nothing");
+    assert_eq!(here.touch(&session, None).await, Ok(Touch::Unknown));
+    assert_eq!(there.end_inactive(&session, limit).await, Ok(None));
+}

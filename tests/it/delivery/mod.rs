@@ -2,6 +2,7 @@
 //! (`docs/delivery.md`).
 
 mod acks;
+mod activity;
 mod repeats;
 mod replay;
 mod resume;

@@ -73,7 +73,7 @@ local function finish(id, why)
   local key = session_key(id)
   local node, traits = unpack(redis.call('HMGET', key, 'node', 'traits'))
   -- With another session, for what it has missed.
-  local may_return = why ~= 'disconnected' and string.find(traits or '', 'r') ~= nil
+  local may_return = why ~= 'disconnected' and why ~= 'inactive' and string.find(traits or '', 'r') ~= nil
   local patterns = redis.call('HKEYS', subscriptions_key(id))
   redis.call('ZREM', root .. 'deadlines', id)
   redis.call('DEL', subscriptions_key(id))

@@ -6,6 +6,7 @@
 
 mod delivery;
 pub mod gates;
+mod ids;
 pub mod memory;
 mod position;
 #[cfg(feature = "redis")]
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use delivery::{Delivery, Form, element};
+pub use ids::{Epoch, NodeId, SessionId, Version};
 pub use position::{Cursor, PartitionId, Position};
 pub use replay::{Reach, Replay, ReplayRequest, ReplayStart, ReplayWish, Replayed, Retention};
 pub use store::Store;

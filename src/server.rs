@@ -24,9 +24,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-pub use batch::{Bound, FrameOutcome, HttpOutcome, Reply};
+pub use batch::{FrameOutcome, HttpOutcome, Reply};
 pub use claims::{Notice, OwnedClaim};
-pub use connect::{HeldConnect, SocketClose};
+pub use connect::{Bound, HeldConnect, SocketClose};
 pub use events::ServerEvent;
 pub use extension::{Extension, ExtensionHandle, Verdict};
 pub use local::{LocalClient, LocalError, LocalSubscription};
@@ -35,7 +35,7 @@ pub use retention::{RetentionRule, RetentionRules};
 pub(crate) use service::echo;
 pub use service::{Call, Service, ServiceError};
 
-use crate::bayeux::{Advice, BayeuxError, Channel, ChannelError, Dialect, Fingerprint, Message, Pattern, Reconnect};
+use crate::bayeux::{Advice, BayeuxError, Channel, ChannelError, Dialect, Message, Pattern, Reconnect};
 use crate::engine::{Delivery, Ended, EndedSession, Engine, EngineError, Form, SessionId, Touch, element};
 use crate::metrics::{Limit, Metrics};
 use crate::session::Sessions;
@@ -288,7 +288,7 @@ impl Server {
     fn incoming<'a>(&'a self, mut message: Message, request: &'a RequestInfo) -> BoxFuture<'a, Option<Message>> {
         // Before extensions: what they add may differ between the copies of a publish.
         if self.settings().idempotent && !message.channel.starts_with("/meta/") {
-            message.fingerprint = Fingerprint::of(&message, request.dialect);
+            message.fingerprint = message.to_fingerprint(request.dialect);
         }
         self.0.extensions.incoming(message, request)
     }

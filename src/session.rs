@@ -6,6 +6,8 @@
 mod attachment;
 mod commit;
 mod committer;
+mod joining;
+mod outbox;
 mod poll;
 mod refresh;
 mod registry;

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::dialect::Dialect;
 use super::error::BayeuxError;
 use super::fingerprint::Fingerprint;
 use super::json::{self, Raw};
@@ -244,6 +245,24 @@ impl Message {
         Self { client_id: None, id: None, advice: None, successful: None, error: None, ..self }
     }
 
+    /// Stands for this publish: channel and `ext.idempotencyKey` if there is one, else session, id, channel and content,
+    /// where the dialect's clients repeat those. `None` when the message has neither, and can never be known again.
+    pub fn to_fingerprint(&self, dialect: Dialect) -> Option<Fingerprint> {
+        let channel = self.channel.as_bytes();
+        let key = json::member(self.ext.as_deref(), "idempotencyKey").filter(|key| json::truthy(key));
+        if let Some(key) = key {
+            return Some(Fingerprint::of([b"key", channel, key.get().as_bytes()]));
+        }
+        if !dialect.repeats_publishes() {
+            return None;
+        }
+        let (session, id) = (self.client_id.as_deref()?, self.id.as_deref().filter(|id| json::truthy(id))?);
+        let [data, ext] = [&self.data, &self.ext].map(|part| part.as_deref().map_or("", RawValue::get).as_bytes());
+        let known = [b"message", session.as_bytes(), id.get().as_bytes(), channel, data, ext];
+        let rest = self.rest.iter().flat_map(|(name, value)| [name.as_bytes(), value.get().as_bytes()]);
+        Some(Fingerprint::of(known.into_iter().chain(rest)))
+    }
+
     /// Reads a message that this server has encoded; `None` for anything else.
     pub fn from_delivery(json: &[u8]) -> Option<Self> {
         let raw: &RawValue = serde_json::from_slice(json).ok()?;
@@ -402,6 +421,35 @@ mod tests {
             let message = one(&format!(r#"{{"channel":"/a","id":{id}}}"#));
             assert_eq!(message.reply().id.is_some(), echoed, "{id}");
         }
+    }
+
+    #[test]
+    fn what_is_a_repetition() {
+        let of = |text: &str| one(text).to_fingerprint(Dialect::Faye);
+        let first = of(r#"{"channel":"/a","clientId":"s","id":"1","data":1}"#);
+        assert!(first.is_some());
+        assert_eq!(first, of(r#"{"data":1,"id":"1","clientId":"s","channel":"/a"}"#));
+        for other in [
+            r#"{"channel":"/a","clientId":"s","id":"1","data":2}"#,
+            r#"{"channel":"/a","clientId":"s","id":"2","data":1}"#,
+            r#"{"channel":"/a","clientId":"t","id":"1","data":1}"#,
+            r#"{"channel":"/b","clientId":"s","id":"1","data":1}"#,
+            r#"{"channel":"/a","clientId":"s","id":"1","data":1,"ext":{"x":1}}"#,
+            r#"{"channel":"/a","clientId":"s","id":"1","data":1,"x":1}"#,
+        ] {
+            assert_ne!(first, of(other), "{other}");
+        }
+        for unknowable in [r#"{"channel":"/a","clientId":"s","data":1}"#, r#"{"channel":"/a","id":"1","data":1}"#] {
+            assert_eq!(of(unknowable), None, "{unknowable}");
+        }
+        let first = of(r#"{"channel":"/a","data":1,"ext":{"idempotencyKey":"k"}}"#);
+        assert!(first.is_some());
+        let again = r#"{"channel":"/a","clientId":"s","id":"9","data":2,"ext":{"x":1,"idempotencyKey":"k"}}"#;
+        assert_eq!(first, of(again), "a key stands for itself");
+        assert_eq!(first, one(again).to_fingerprint(Dialect::CometD));
+        assert_ne!(first, of(r#"{"channel":"/b","data":1,"ext":{"idempotencyKey":"k"}}"#));
+        let by_id = r#"{"channel":"/a","clientId":"s","id":"1","data":1}"#;
+        assert_eq!(one(by_id).to_fingerprint(Dialect::CometD), None, "its clients use their ids again");
     }
 
     proptest! {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::delivery::Delivery;
+use super::ids::{Epoch, SessionId, Version};
 use super::position::{Cursor, Position};
-use super::types::{Epoch, SessionId, Version};
 use crate::bayeux::Pattern;
 
 /// What is kept of a channel, also without a subscriber.

@@ -1,12 +1,12 @@
 //! One request or frame: its messages in order, their replies, and the bytes that answer it.
 
-use super::connect::{HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
+use super::connect::{Bound, HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
 use super::subscribe::Change;
 use super::timing::Asked;
 use super::{OwnedClaim, RequestInfo, Server, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Engine, Epoch, SessionId, Traits, element};
+use crate::engine::{Engine, element};
 use crate::metrics::Kind;
 use crate::session::{Batch, Held, Receipt};
 
@@ -26,17 +26,6 @@ pub enum HttpOutcome {
     Hangup,
     /// With status 503: the engine cannot say anything now.
     Unavailable,
-}
-
-/// The session that a socket holds when a frame arrives.
-#[derive(Debug, Clone)]
-pub struct Bound {
-    /// Which.
-    pub session: SessionId,
-    /// Under which attachment.
-    pub epoch: Epoch,
-    /// What it asked for when it was made.
-    pub traits: Traits,
 }
 
 /// What a frame on a socket came to.

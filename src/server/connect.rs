@@ -5,18 +5,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::batch::Bound;
 use super::handshake::CONNECTION_TYPES;
 use super::timing::Asked;
 use super::{Notice, OwnedClaim, RequestInfo, Server, session_of};
 use crate::bayeux::advice::requested_timeout_ms;
 use crate::bayeux::json;
 use crate::bayeux::{Advice, BayeuxError, Message, Reconnect};
-use crate::engine::{Cursor, Ended, Engine, EngineError, Link, SessionId, Touch};
+use crate::engine::{Cursor, Ended, Engine, EngineError, Epoch, Link, SessionId, Touch, Traits};
 use crate::session::{AttachOutcome, Batch, Held, PollOutcome, Receipt};
 
 /// Bytes of a message id that are remembered as they are.
 const MAX_CONNECT_ID: usize = 64;
+
+/// The session that a socket holds when a frame arrives.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// Which.
+    pub session: SessionId,
+    /// Under which attachment.
+    pub epoch: Epoch,
+    /// What it asked for when it was made.
+    pub traits: Traits,
+}
 
 /// A connect on a socket that waits for its time-out.
 pub struct HeldConnect {

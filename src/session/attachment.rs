@@ -1,9 +1,8 @@
-//! One attachment: the state that merges what the log held with what the feed brings, and the bounded outbox.
+//! One attachment: what a transport holds of a session, and what the feed offers to.
 //!
-//! Deliveries rise strictly in position: the `queued` frontier is the only duplicate check. While the attachment is
-//! [`Mode::Joining`] nothing leaves it; what the feed brings is kept aside and merged after the read. One that cannot
-//! keep up is [`Mode::Behind`]: it leaves the live path and reads the logs again once its outbox is empty. While a replay
-//! is due it is [`Mode::Replaying`]: the outbox holds a chunk of it, and everything live stays in the logs.
+//! While it is [`Mode::Joining`] nothing leaves it; what the feed brings is kept aside and merged after the read. One that
+//! cannot keep up is [`Mode::Behind`]: it leaves the live path and reads the logs again once its outbox is empty. While a
+//! replay is due it is [`Mode::Replaying`]: the outbox holds a chunk of it, and everything live stays in the logs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,39 +10,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+pub use super::outbox::{End, Limits};
+use super::outbox::{Mode, State};
 use crate::bayeux::Pattern;
 use crate::engine::{
-    Attached, Commit, Cursor, Delivery, Ended, Epoch, Form, Position, Progress, Reach, Replayed, SessionId, Snapshot,
-    Subscription, Traits, Version,
+    Attached, Commit, Cursor, Delivery, Epoch, Form, Position, Progress, Reach, Replayed, SessionId, Traits, Version,
 };
 use crate::hub::{MemberId, Receiver};
-
-/// Bounds of an attachment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Messages that may wait in the outbox.
-    pub outbox_messages: usize,
-    /// Bytes that may wait in the outbox (one message may exceed it).
-    pub outbox_bytes: usize,
-}
-
-/// Why an attachment is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// A newer attachment took the session.
-    Superseded {
-        /// By a copy of the same connect: the client waits for the other reply.
-        same_id: bool,
-        /// It happens again and again (two tabs with one session): answer late.
-        contended: bool,
-    },
-    /// The engine says that a newer attachment holds the session.
-    Stale,
-    /// The session is no more.
-    Session(Ended),
-    /// The node stops.
-    Stopping,
-}
 
 /// What a transport has to do next for its attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,16 +27,6 @@ pub enum Step {
     Refresh,
     /// Take and send what waits.
     Ready,
-}
-
-/// Names one run of a refresh: whatever happens meanwhile makes it void.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
-    generation: u32,
-    /// The subscriptions have to be read first.
-    pub(super) resync: bool,
-    /// The outbox had been full.
-    pub(super) behind: bool,
 }
 
 /// What a transport has taken, to send it in this order.
@@ -84,63 +47,18 @@ impl Batch {
     }
 }
 
-/// The part of a replay that is to be read next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ReplayPlan {
-    pub(super) pattern: Pattern,
-    pub(super) since: Position,
-    pub(super) from: Position,
-}
-
 /// A session held by a poll, socket, stream or local client of this node.
 pub struct Attachment {
     session: SessionId,
     epoch: Epoch,
     connect_id: Option<Box<str>>,
     /// A repeated poll delivers nothing past this.
-    ceiling: Option<Reach>,
+    pub(super) ceiling: Option<Reach>,
     traits: Traits,
     member: MemberId,
-    limits: Limits,
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-struct State {
-    mode: Mode,
-    /// A refresh is due and nobody runs it yet.
-    due: bool,
-    /// The due refresh has to read the subscriptions too.
-    resync: bool,
-    generation: u32,
-    /// From the feed, while joining.
-    held: Vec<Arc<Delivery>>,
-    held_bytes: usize,
-    /// More came from the feed while joining than may be kept: read on from the log.
-    overflowed: bool,
-    outbox: VecDeque<Arc<Delivery>>,
-    outbox_bytes: usize,
-    /// Everything up to here is in the outbox, was taken, or is not for this session.
-    queued: Cursor,
-    /// Everything up to here was taken by the transport. Replays move only here.
-    sent: Reach,
-    /// Everything up to here has arrived at the client.
-    confirmed: Reach,
-    /// The chunk of a replay that is in the outbox, and whether nothing comes after it.
-    replaying: Option<(Pattern, Position, bool)>,
-    /// Not told yet: messages are missing.
-    gap: Option<Cursor>,
-    version: Version,
-    subscriptions: Vec<Subscription>,
-    end: Option<End>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Joining,
-    Live,
-    Behind,
-    Replaying,
+    pub(super) limits: Limits,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Notify,
 }
 
 impl Attachment {
@@ -366,213 +284,6 @@ impl Attachment {
 
     pub(super) fn patterns(&self) -> Vec<Pattern> {
         self.state.lock().subscriptions.iter().map(|subscription| subscription.pattern.clone()).collect()
-    }
-
-    /// Starts a refresh; `None` when it is over.
-    pub(super) fn begin_refresh(&self) -> Option<Ticket> {
-        let mut state = self.state.lock();
-        if state.end.is_some() {
-            return None;
-        }
-        let behind = state.mode == Mode::Behind;
-        if behind || state.mode == Mode::Replaying {
-            state.generation = state.generation.wrapping_add(1);
-        }
-        state.mode = Mode::Joining;
-        state.due = false;
-        state.held = Vec::new();
-        state.held_bytes = 0;
-        state.overflowed = false;
-        Some(Ticket { generation: state.generation, resync: state.resync, behind })
-    }
-
-    /// The refresh failed: another one is due.
-    pub(super) fn abandon_refresh(&self) {
-        self.state.lock().due = true;
-        self.changed.notify_one();
-    }
-
-    /// New subscriptions; gives those to join and those to leave.
-    pub(super) fn resubscribe(
-        &self,
-        version: Version,
-        subscriptions: Vec<Subscription>,
-    ) -> (Vec<Pattern>, Vec<Pattern>) {
-        let missing = |from: &[Subscription], other: &[Subscription]| {
-            let known = |pattern: &Pattern| other.iter().any(|subscription| subscription.pattern == *pattern);
-            from.iter().map(|subscription| &subscription.pattern).filter(|pattern| !known(pattern)).cloned().collect()
-        };
-        let mut state = self.state.lock();
-        let joined = missing(&subscriptions, &state.subscriptions);
-        let left = missing(&state.subscriptions, &subscriptions);
-        state.version = version;
-        state.subscriptions = subscriptions;
-        state.resync = false;
-        (joined, left)
-    }
-
-    /// The replay that is due next, if any: before anything live. A repeated poll replays only what it did before.
-    pub(super) fn next_replay(&self) -> Option<ReplayPlan> {
-        let state = self.state.lock();
-        state.subscriptions.iter().find_map(|one| {
-            let from = one.replay?.max(state.sent.replayed(&one.pattern, one.since).unwrap_or_default());
-            let upto = match &self.ceiling {
-                Some(ceiling) => ceiling.replayed(&one.pattern, one.since).unwrap_or_default(),
-                None => one.since,
-            };
-            (from < upto).then(|| ReplayPlan { pattern: one.pattern.clone(), since: one.since, from })
-        })
-    }
-
-    /// Puts a chunk of a replay into the outbox. False when there is more to do: the refresh is void, or the replay is
-    /// through.
-    pub(super) fn finish_replay(
-        &self,
-        ticket: Ticket,
-        plan: ReplayPlan,
-        deliveries: Vec<Arc<Delivery>>,
-        through: bool,
-    ) -> bool {
-        let mut state = self.state.lock();
-        if state.end.is_some() {
-            return true;
-        }
-        if state.generation != ticket.generation || state.resync {
-            return false;
-        }
-        let ReplayPlan { pattern, since, .. } = plan;
-        if deliveries.is_empty() {
-            state.sent.raise_replay(&Replayed { pattern, since, upto: since });
-            return false;
-        }
-        state.mode = Mode::Replaying;
-        state.held = Vec::new();
-        state.held_bytes = 0;
-        state.overflowed = false;
-        state.outbox_bytes = deliveries.iter().map(|delivery| delivery.array.len()).sum();
-        state.outbox = deliveries.into();
-        state.replaying = Some((pattern, since, through));
-        drop(state);
-        self.changed.notify_one();
-        true
-    }
-
-    /// Each log with the position after which it has to be read.
-    pub(super) fn reading_plan(&self) -> Vec<(Pattern, Position)> {
-        let state = self.state.lock();
-        // Position is per partition; with one partition its frontier is the first.
-        let frontier = state.queued.positions().first().copied().unwrap_or_default();
-        state.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.max(frontier))).collect()
-    }
-
-    /// Starts without reading: the logs hold nothing for the session up to `clock`, and what came since was offered.
-    pub(super) fn start_warm(&self, clock: Cursor) {
-        if let Some(ticket) = self.begin_warm() {
-            self.finish_refresh(
-                ticket,
-                Some(&Snapshot { deliveries: Vec::new(), upto: clock, truncated: false, gap: false }),
-            );
-        }
-    }
-
-    /// As [`Attachment::begin_refresh`], keeping what the feed has brought since the attachment joined.
-    fn begin_warm(&self) -> Option<Ticket> {
-        let mut state = self.state.lock();
-        // Whatever was told since it joined wants a read.
-        if state.end.is_some() || state.generation != 0 || state.resync || !state.due {
-            return None;
-        }
-        state.due = false;
-        Some(Ticket { generation: 0, resync: false, behind: false })
-    }
-
-    /// Merges the logs as read with what the feed brought meanwhile. False when the refresh is void and must run again.
-    pub(super) fn finish_refresh(&self, ticket: Ticket, snapshot: Option<&Snapshot>) -> bool {
-        let mut state = self.state.lock();
-        if state.end.is_some() {
-            return true;
-        }
-        if state.generation != ticket.generation || state.resync {
-            return false;
-        }
-        state.mode = Mode::Live;
-        state.replaying = None;
-        if let Some(snapshot) = snapshot {
-            if snapshot.gap {
-                // Up to the first message that is left: whoever is told so must not take that one for old.
-                let before_first = |first: &Arc<Delivery>| Cursor::single(Position(first.position.0.saturating_sub(1)));
-                state.gap = Some(snapshot.deliveries.first().map_or_else(|| snapshot.upto.clone(), before_first));
-            }
-            for delivery in &snapshot.deliveries {
-                state.enqueue(delivery, &self.limits);
-            }
-            if state.mode == Mode::Live {
-                state.queued.raise_all(&snapshot.upto);
-                if snapshot.truncated || state.overflowed {
-                    state.mode = Mode::Behind;
-                }
-            }
-        }
-        let mut held = std::mem::take(&mut state.held);
-        // The feed is in order per log; logs of one partition come in order too, but a repaired one may not.
-        held.sort_by_key(|delivery| (delivery.partition, delivery.position));
-        for delivery in &held {
-            state.enqueue(delivery, &self.limits);
-        }
-        drop(state);
-        self.changed.notify_one();
-        true
-    }
-}
-
-impl State {
-    /// Whether there is something to take.
-    fn has_news(&self) -> bool {
-        !self.outbox.is_empty() || self.gap.is_some()
-    }
-
-    /// Notes that these were taken; gives whether they belong to a replay.
-    fn note_taken(&mut self, deliveries: &[Arc<Delivery>]) -> bool {
-        let Some((pattern, since, through)) = &self.replaying else {
-            for delivery in deliveries {
-                self.sent.cursor.raise(delivery.partition, delivery.position);
-            }
-            return false;
-        };
-        let last = deliveries.last().map(|delivery| delivery.position);
-        let upto = if *through && self.outbox.is_empty() { Some(*since) } else { last };
-        if let Some(upto) = upto {
-            self.sent.raise_replay(&Replayed { pattern: pattern.clone(), since: *since, upto });
-        }
-        true
-    }
-
-    /// Forgets what was not sent.
-    fn rewind(&mut self) {
-        self.queued = self.sent.cursor.clone();
-        self.replaying = None;
-        // Found again by the next read.
-        self.gap = None;
-        self.outbox.clear();
-        self.outbox_bytes = 0;
-        self.held.clear();
-        self.held_bytes = 0;
-    }
-
-    /// Puts a message into the outbox if it is due and there is room; without room the session falls behind.
-    fn enqueue(&mut self, delivery: &Arc<Delivery>, limits: &Limits) {
-        if self.mode != Mode::Live || delivery.position <= self.queued.get(delivery.partition) {
-            return;
-        }
-        let full = self.outbox.len() >= limits.outbox_messages
-            || (self.outbox_bytes + delivery.array.len() > limits.outbox_bytes && !self.outbox.is_empty());
-        if full {
-            self.mode = Mode::Behind;
-            return;
-        }
-        self.queued.raise(delivery.partition, delivery.position);
-        self.outbox_bytes += delivery.array.len();
-        self.outbox.push_back(delivery.clone());
     }
 }
 

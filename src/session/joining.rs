@@ -1,0 +1,185 @@
+//! Bringing an attachment up to date, step by step: replays first, then what the logs hold merged with what the feed
+//! brings. [`super::refresh`] drives it with the engine's answers.
+
+use std::sync::Arc;
+
+use super::attachment::Attachment;
+use super::outbox::Mode;
+use crate::bayeux::Pattern;
+use crate::engine::{Cursor, Delivery, Position, Replayed, Snapshot, Subscription, Version};
+
+/// Names one run of a refresh: whatever happens meanwhile makes it void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    generation: u32,
+    /// The subscriptions have to be read first.
+    pub(super) resync: bool,
+    /// The outbox had been full.
+    pub(super) behind: bool,
+}
+
+/// The part of a replay that is to be read next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ReplayPlan {
+    pub(super) pattern: Pattern,
+    pub(super) since: Position,
+    pub(super) from: Position,
+}
+
+impl Attachment {
+    /// Starts a refresh; `None` when it is over.
+    pub(super) fn begin_refresh(&self) -> Option<Ticket> {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return None;
+        }
+        let behind = state.mode == Mode::Behind;
+        if behind || state.mode == Mode::Replaying {
+            state.generation = state.generation.wrapping_add(1);
+        }
+        state.mode = Mode::Joining;
+        state.due = false;
+        state.held = Vec::new();
+        state.held_bytes = 0;
+        state.overflowed = false;
+        Some(Ticket { generation: state.generation, resync: state.resync, behind })
+    }
+
+    /// The refresh failed: another one is due.
+    pub(super) fn abandon_refresh(&self) {
+        self.state.lock().due = true;
+        self.changed.notify_one();
+    }
+
+    /// New subscriptions; gives those to join and those to leave.
+    pub(super) fn resubscribe(
+        &self,
+        version: Version,
+        subscriptions: Vec<Subscription>,
+    ) -> (Vec<Pattern>, Vec<Pattern>) {
+        let missing = |from: &[Subscription], other: &[Subscription]| {
+            let known = |pattern: &Pattern| other.iter().any(|subscription| subscription.pattern == *pattern);
+            from.iter().map(|subscription| &subscription.pattern).filter(|pattern| !known(pattern)).cloned().collect()
+        };
+        let mut state = self.state.lock();
+        let joined = missing(&subscriptions, &state.subscriptions);
+        let left = missing(&state.subscriptions, &subscriptions);
+        state.version = version;
+        state.subscriptions = subscriptions;
+        state.resync = false;
+        (joined, left)
+    }
+
+    /// The replay that is due next, if any: before anything live. A repeated poll replays only what it did before.
+    pub(super) fn next_replay(&self) -> Option<ReplayPlan> {
+        let state = self.state.lock();
+        state.subscriptions.iter().find_map(|one| {
+            let from = one.replay?.max(state.sent.replayed(&one.pattern, one.since).unwrap_or_default());
+            let upto = match &self.ceiling {
+                Some(ceiling) => ceiling.replayed(&one.pattern, one.since).unwrap_or_default(),
+                None => one.since,
+            };
+            (from < upto).then(|| ReplayPlan { pattern: one.pattern.clone(), since: one.since, from })
+        })
+    }
+
+    /// Puts a chunk of a replay into the outbox. False when there is more to do: the refresh is void, or the replay is
+    /// through.
+    pub(super) fn finish_replay(
+        &self,
+        ticket: Ticket,
+        plan: ReplayPlan,
+        deliveries: Vec<Arc<Delivery>>,
+        through: bool,
+    ) -> bool {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return true;
+        }
+        if state.generation != ticket.generation || state.resync {
+            return false;
+        }
+        let ReplayPlan { pattern, since, .. } = plan;
+        if deliveries.is_empty() {
+            state.sent.raise_replay(&Replayed { pattern, since, upto: since });
+            return false;
+        }
+        state.mode = Mode::Replaying;
+        state.held = Vec::new();
+        state.held_bytes = 0;
+        state.overflowed = false;
+        state.outbox_bytes = deliveries.iter().map(|delivery| delivery.array.len()).sum();
+        state.outbox = deliveries.into();
+        state.replaying = Some((pattern, since, through));
+        drop(state);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Each log with the position after which it has to be read.
+    pub(super) fn reading_plan(&self) -> Vec<(Pattern, Position)> {
+        let state = self.state.lock();
+        // Position is per partition; with one partition its frontier is the first.
+        let frontier = state.queued.positions().first().copied().unwrap_or_default();
+        state.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.max(frontier))).collect()
+    }
+
+    /// Starts without reading: the logs hold nothing for the session up to `clock`, and what came since was offered.
+    pub(super) fn start_warm(&self, clock: Cursor) {
+        if let Some(ticket) = self.begin_warm() {
+            self.finish_refresh(
+                ticket,
+                Some(&Snapshot { deliveries: Vec::new(), upto: clock, truncated: false, gap: false }),
+            );
+        }
+    }
+
+    /// As [`Attachment::begin_refresh`], keeping what the feed has brought since the attachment joined.
+    fn begin_warm(&self) -> Option<Ticket> {
+        let mut state = self.state.lock();
+        // Whatever was told since it joined wants a read.
+        if state.end.is_some() || state.generation != 0 || state.resync || !state.due {
+            return None;
+        }
+        state.due = false;
+        Some(Ticket { generation: 0, resync: false, behind: false })
+    }
+
+    /// Merges the logs as read with what the feed brought meanwhile. False when the refresh is void and must run again.
+    pub(super) fn finish_refresh(&self, ticket: Ticket, snapshot: Option<&Snapshot>) -> bool {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return true;
+        }
+        if state.generation != ticket.generation || state.resync {
+            return false;
+        }
+        state.mode = Mode::Live;
+        state.replaying = None;
+        if let Some(snapshot) = snapshot {
+            if snapshot.gap {
+                // Up to the first message that is left: whoever is told so must not take that one for old.
+                let before_first = |first: &Arc<Delivery>| Cursor::single(Position(first.position.0.saturating_sub(1)));
+                state.gap = Some(snapshot.deliveries.first().map_or_else(|| snapshot.upto.clone(), before_first));
+            }
+            for delivery in &snapshot.deliveries {
+                state.enqueue(delivery, &self.limits);
+            }
+            if state.mode == Mode::Live {
+                state.queued.raise_all(&snapshot.upto);
+                if snapshot.truncated || state.overflowed {
+                    state.mode = Mode::Behind;
+                }
+            }
+        }
+        let mut held = std::mem::take(&mut state.held);
+        // The feed is in order per log; logs of one partition come in order too, but a repaired one may not.
+        held.sort_by_key(|delivery| (delivery.partition, delivery.position));
+        for delivery in &held {
+            state.enqueue(delivery, &self.limits);
+        }
+        drop(state);
+        self.changed.notify_one();
+        true
+    }
+}

@@ -12,7 +12,7 @@ SKIPPED=75 # exit code of a step that could not run and may be left out
 
 STEPS=(setup fmt clippy test doc build interop fuzz readme)
 declare -A ABOUT=(
-  [setup]='install what is missing: chromium, redis-server, haproxy, npm packages, cargo-fuzz'
+  [setup]='install what is missing: chromium, redis-server, haproxy, npm packages, clients in other languages, cargo-fuzz'
   [fmt]='cargo fmt --check'
   [clippy]='cargo clippy, warnings are errors'
   [test]='cargo test: unit, integration and doc tests'
@@ -62,6 +62,8 @@ step_setup() {
   if ! [ tests/interop/node_modules/.package-lock.json -nt tests/interop/package-lock.json ]; then
     (cd tests/interop && npm ci)
   fi
+
+  tests/interop/foreign/setup
 
   if [ "$("$TOOLS/bin/cargo-fuzz" --version 2>/dev/null)" != "cargo-fuzz $CARGO_FUZZ_VERSION" ]; then
     cargo install --locked --force --root "$TOOLS" --version "$CARGO_FUZZ_VERSION" cargo-fuzz

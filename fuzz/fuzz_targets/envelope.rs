@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use weft::bayeux::message::{Limits, Message, parse};
+use weft::bayeux::{Dialect, json};
 
 fuzz_target!(|bytes: &[u8]| {
     let limits = Limits::default();
@@ -13,6 +14,15 @@ fuzz_target!(|bytes: &[u8]| {
         // What goes back or out is made of what came in, so it must be well-formed for any input, too.
         encode_and_parse(&message.reply());
         encode_and_parse(&message.accept());
+
+        // A repetition is known, whatever it holds, and a position joins whatever `ext` a publisher has sent.
+        for dialect in [Dialect::Faye, Dialect::CometD] {
+            assert_eq!(message.to_fingerprint(dialect), encode_and_parse(&message).to_fingerprint(dialect));
+        }
+        let ext = json::with_fields(message.ext.as_deref(), &["position"], &[("position", "{\"0\":7}".to_owned())]);
+        let positioned = encode_and_parse(&Message { ext: Some(ext), ..message.clone() });
+        let position = json::member(positioned.ext.as_deref(), "position").and_then(|at| json::member(Some(at), "0"));
+        assert_eq!(position.and_then(json::whole), Some(7));
 
         // The parser of the receiver counts, not ours: hence after another round.
         let delivered = encode_and_parse(&message.into_delivery());

@@ -136,7 +136,8 @@ Usage: ./test.sh [STEP...]     run these steps, or all of them
        ./test.sh --list        list the steps
        ./test.sh --help        show this
 
-Needs Rust, Node, Go and Python on a Debian machine; installs the rest as root or by sudo.
+Needs Rust, Node, Go and Python on a Debian machine (for aiocometd also Python 3.9, in PATH, in pyenv or as
+PYTHON39); installs the rest as root or by sudo.
 All steps run, also after one has failed; the last line tells the outcome.
 
 Environment: FUZZ_SECONDS (per target, default 60), CHROMIUM (path of a browser to use)

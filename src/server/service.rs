@@ -114,7 +114,8 @@ impl Server {
         let answer = match tokio::time::timeout(PATIENCE, service.call(call, request)).await {
             Ok(Ok(data)) => {
                 let (channel, id) = (channel.as_str().to_owned(), message.id.clone());
-                Ok(Message { channel, id, data: Some(data), ..Message::default() })
+                // CometD's clients tell a result from a failure by it.
+                Ok(Message { channel, id, successful: Some(true), data: Some(data), ..Message::default() })
             }
             Ok(Err(error)) => Err(BayeuxError::verbatim(error)),
             Err(_) => {

@@ -1,5 +1,5 @@
-// CometD's official JavaScript client in Node, in its last three major versions, through the balancer of a cluster: to it,
-// that is a server like any other.
+// CometD's official JavaScript client in Node, in its last three major versions, through the balancer of a cluster: to
+// it, that is a server like any other.
 
 import { after, before, describe } from 'node:test';
 import { NO_CLUSTER, startCluster } from './lib/cluster.mjs';

@@ -1,11 +1,11 @@
 // A real Chromium, pages on the origin a test asks for, and notes of the pages' network traffic.
 
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import http from 'node:http';
-import { delimiter, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { chromium } from 'playwright-core';
 
 const require = createRequire(import.meta.url);
@@ -35,22 +35,43 @@ export function launchBrowser() {
   });
 }
 
-/** The files of a test page, by path. */
+/** A page of these elements. */
+const html = (elements) => ({
+  contentType: 'text/html; charset=utf-8',
+  body: `<!doctype html><meta charset="utf-8"><title>interop</title><link rel="icon" href="data:,">${elements}`,
+});
+
+const script = async (path) => ({ contentType: 'text/javascript', body: await readFile(path, 'utf8') });
+
+/** The files of the test pages, by path. */
 async function pageFiles() {
-  const bundle = require.resolve('faye/client/faye-browser.js');
-  return {
-    '/__test/page.html': {
-      contentType: 'text/html; charset=utf-8',
-      body:
-        '<!doctype html><meta charset="utf-8"><title>interop</title><link rel="icon" href="data:,">' +
-        '<script src="faye-browser.js"></script><script src="page.js"></script>',
-    },
-    '/__test/faye-browser.js': { contentType: 'text/javascript', body: await readFile(bundle, 'utf8') },
-    '/__test/page.js': {
-      contentType: 'text/javascript',
-      body: await readFile(new URL('page.js', import.meta.url), 'utf8'),
-    },
+  const own = (name) => script(new URL(name, import.meta.url));
+  const files = {
+    '/__test/page.html': html('<script src="faye-browser.js"></script><script src="page.js"></script>'),
+    '/__test/page.js': await own('page.js'),
+    '/__test/faye-browser.js': await script(require.resolve('faye/client/faye-browser.js')),
+    // The extension comes from the server under test.
+    '/__test/resume.html': html(
+      '<script src="faye-browser.js"></script><script src="/bayeux/resume.js"></script><script src="resume-page.js"></script>',
+    ),
+    '/__test/resume-page.js': await own('resume-page.js'),
+    '/__test/reload-page.js': await own('reload-page.js'),
+    // Before version 8 the client is a script that defines a global, and its extension adds to that.
+    '/__test/reload-7.html': html(
+      ['cometd7/cometd.js', 'cometd7/ReloadExtension.js', 'reload-page.js'].map((name) => `<script src="${name}"></script>`).join('') +
+        '<script>start(org.cometd)</script>',
+    ),
   };
+  for (const [version, name] of [[7, 'cometd7'], [8, 'cometd8'], [9, 'cometd']]) {
+    const folder = dirname(require.resolve(`${name}/package.json`));
+    const names = (await readdir(folder)).filter((file) => file.endsWith('.js'));
+    for (const file of names) files[`/__test/cometd${version}/${file}`] = await script(join(folder, file));
+    files[`/__test/reload-${version}.html`] ??= html(
+      '<script src="reload-page.js"></script>' +
+        `<script type="module">import * as library from './cometd${version}/cometd.js'; start(library)</script>`,
+    );
+  }
+  return files;
 }
 
 /** Serves the test page from an origin of its own. */
@@ -86,9 +107,10 @@ export function noteProblems(page) {
 
 /**
  * Opens the test page on `origin`. With `intercept`, the files come from here although the origin is
- * that of the server under test, which knows nothing of them: so the page is same-origin with it.
+ * that of the server under test, which knows nothing of them: so the page is same-origin with it. `name` is that of
+ * the page. Resolves with the page, its problems, and `route()`, which is needed before the page may load again.
  */
-export async function openPage(t, browser, origin, { intercept }) {
+export async function openPage(t, browser, origin, { intercept, name = 'page.html' }) {
   // Chromium does not count a page that was fulfilled by interception as local, and asks the user before
   // such a page may talk to a local server.
   const context = await browser.newContext({ permissions: intercept ? ['local-network-access'] : [] });
@@ -97,16 +119,17 @@ export async function openPage(t, browser, origin, { intercept }) {
 
   const problems = noteProblems(page);
 
-  const pattern = `${origin}/__test/*`;
-  if (intercept) {
+  const pattern = `${origin}/__test/**`;
+  const route = async () => {
     const files = await pageFiles();
-    await page.route(pattern, (route) => route.fulfill(files[new URL(route.request().url()).pathname]));
-  }
-  await page.goto(`${origin}/__test/page.html`);
+    await page.route(pattern, (request) => request.fulfill(files[new URL(request.request().url()).pathname]));
+  };
+  if (intercept) await route();
+  await page.goto(`${origin}/__test/${name}`);
   // From here on the browser talks to the server without anything in between.
   if (intercept) await page.unroute(pattern);
 
-  return { page, problems };
+  return { page, problems, route };
 }
 
 /** Notes what the page exchanges with `url`: requests, WebSocket frames and EventSource events. */

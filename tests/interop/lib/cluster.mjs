@@ -51,3 +51,12 @@ export async function startCluster(mount, more = [], { holdMs = HOLD_MS } = {}) 
     stop: () => cluster.stop(SHUTDOWN_MS),
   };
 }
+
+/**
+ * The nodes whose answers, or sockets, carried this text, by all that a client got. The balancer tells in the head of each
+ * answer which node it came from.
+ */
+export function nodesThatSent(text, answers) {
+  const parts = answers.split(/(?=HTTP\/1\.1 \d{3} )/).filter((part) => part.includes(text));
+  return new Set(parts.map((part) => /^served-by: (\S+)/im.exec(part)?.[1].split('/')[1]));
+}

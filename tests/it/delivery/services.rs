@@ -44,7 +44,7 @@ async fn a_call_is_answered_beside_its_reply() {
     let node = start().await;
     let session = Session::new(node.public_addr(), Value::Null).await;
     let call = json!({"channel": "/service/double", "clientId": session.id, "id": "7", "data": 21});
-    let answer = json!({"id": "7", "channel": "/service/double", "data": 42});
+    let answer = json!({"id": "7", "channel": "/service/double", "successful": true, "data": 42});
     let replies = post(&node, "/bayeux", call.clone()).await;
     assert_eq!((&replies[0]["successful"], &replies[1]), (&json!(true), &answer), "Faye's order: {replies:?}");
     let replies = post(&node, "/cometd", call.clone()).await;

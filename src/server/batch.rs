@@ -153,7 +153,7 @@ impl Server {
                 }
                 SocketConnect::Bound(held, answer) => {
                     let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
-                    bound = Some(Bound { session, epoch, traits });
+                    bound = Some(Bound { session, epoch, traits, sent: held.sent().cursor });
                     outcome.bound = Some(held);
                     match answer {
                         Ok(reply) => outcome.replies.extend(self.encode(asked.answer(reply), request).await),

@@ -11,7 +11,7 @@ use super::{Notice, OwnedClaim, RequestInfo, Server, session_of};
 use crate::bayeux::advice::requested_timeout_ms;
 use crate::bayeux::json;
 use crate::bayeux::{Advice, BayeuxError, Message, Reconnect};
-use crate::engine::{Cursor, Ended, Engine, EngineError, Epoch, Link, SessionId, Touch, Traits};
+use crate::engine::{Cursor, Ended, Engine, EngineError, Epoch, Link, PartitionId, SessionId, Touch, Traits};
 use crate::session::{AttachOutcome, Batch, Held, PollOutcome, Receipt};
 
 /// Bytes of a message id that are remembered as they are.
@@ -26,6 +26,8 @@ pub struct Bound {
     pub epoch: Epoch,
     /// What it asked for when it was made.
     pub traits: Traits,
+    /// How far it was sent.
+    pub sent: Cursor,
 }
 
 /// A connect on a socket that waits for its time-out.
@@ -108,24 +110,20 @@ impl Server {
         if self.end_if_inactive(&connect.session).await {
             return HttpConnect::Answer(Box::new(self.release_connect(message.accept()).into()));
         }
-        let (outcome, acks) = match connect.eventsource {
-            true => (self.heartbeat(&connect.session).await, false),
+        let (outcome, start) = match connect.eventsource {
+            true => (self.heartbeat(&connect.session).await, None),
             false => self.poll(&connect, alone).await,
         };
         let reply = match outcome {
             Ok(PollOutcome::Deliver { batch, upto, receipt }) => {
                 self.metrics().delivered.inc_by(batch.deliveries.len() as u64);
-                let notice = Notice { ack: Some(upto).filter(|_| acks), gap: batch.gap.clone() };
+                let notice = Notice { ack: start.map(|_| upto), gap: batch.gap.clone() };
                 let reply = notice.put(self.accept_connect(message, false));
                 return HttpConnect::Answer(Box::new(HttpAnswer { reply, batch, receipt: Some(receipt) }));
             }
             Ok(PollOutcome::Empty) => {
-                // Nothing came after what the client has: its own number says so.
-                let ack = match &connect.claim {
-                    Some(OwnedClaim::Ack(upto)) if acks => Some(Cursor::single(*upto)),
-                    _ => None,
-                };
-                Notice { ack, gap: None }.put(self.accept_connect(message, connect.eventsource))
+                // Nothing came after what the client has.
+                Notice { ack: start, gap: None }.put(self.accept_connect(message, connect.eventsource))
             }
             Ok(PollOutcome::Released) => self.release_connect(message.accept()),
             Ok(PollOutcome::Unknown) => self.unknown_session(message, request),
@@ -140,15 +138,15 @@ impl Server {
 
     /// Runs a poll to its end. While the engine is away the client is kept waiting, as for a message: so it learns at once
     /// how its session stands when the engine is back.
-    /// Tells also whether the connect acknowledged by number.
-    async fn poll(&self, connect: &Checked, alone: bool) -> (Result<PollOutcome, EngineError>, bool) {
+    /// Tells also, if the connect acknowledged by number, where it started.
+    async fn poll(&self, connect: &Checked, alone: bool) -> (Result<PollOutcome, EngineError>, Option<Cursor>) {
         let deadline = Instant::now() + connect.hold;
         let mut patience = self.patience(deadline);
-        let mut acks = false;
+        let mut start = None;
         loop {
-            match self.try_poll(connect, alone, deadline, &mut acks).await {
+            match self.try_poll(connect, alone, deadline, &mut start).await {
                 Err(error) if patience.engine_returns(&error).await => self.engine_failed("connect", &error),
-                outcome => return (outcome, acks),
+                outcome => return (outcome, start),
             }
         }
     }
@@ -158,13 +156,13 @@ impl Server {
         connect: &Checked,
         alone: bool,
         deadline: Instant,
-        acks: &mut bool,
+        start: &mut Option<Cursor>,
     ) -> Result<PollOutcome, EngineError> {
         let (connect_id, retry) = (connect.connect_id.as_deref(), connect.retry && alone);
         let link = Link::Poll { connect_id, retry, claim: connect.claim.as_ref().map(OwnedClaim::borrow) };
         match self.sessions().attach(&connect.session, link).await? {
             AttachOutcome::Held(held) => {
-                *acks = held.acks();
+                *start = held.acks().then(|| held.sent().cursor);
                 // The first connect tells listeners that the session works: answered at once.
                 let left = deadline.saturating_duration_since(Instant::now());
                 let hold = if held.first() { Duration::ZERO } else { left };
@@ -227,7 +225,10 @@ impl Server {
             let claim = connect.claim.clone().filter(|claim| claim.counts(bound.traits));
             let answer = |hold| {
                 let ack = match &claim {
-                    Some(OwnedClaim::Ack(upto)) => Some(Cursor::single(*upto)),
+                    // Never more than there was, whatever the client says.
+                    Some(OwnedClaim::Ack(upto)) => {
+                        Some(Cursor::single(bound.sent.get(PartitionId::default()).min(*upto)))
+                    }
                     _ => None,
                 };
                 match answer(hold, ack) {

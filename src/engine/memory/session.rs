@@ -49,6 +49,9 @@ pub(super) struct Session {
     concluded: bool,
     /// The last connect was taken for a late copy; the next one is not.
     late_before: bool,
+    /// By its client's word that one was a retry. So it may have been no copy, but a client that started its ids again (a
+    /// page that was loaded again): the next connect confirms nothing.
+    late_retry: bool,
     attached_before: bool,
     /// When the newest stream opened; taken by the first poll that comes after it.
     stream_opened: Option<Instant>,
@@ -106,6 +109,7 @@ impl Session {
             recent: VecDeque::new(),
             concluded: false,
             late_before: false,
+            late_retry: false,
             attached_before: false,
             stream_opened: None,
             streams: None,
@@ -120,10 +124,11 @@ impl Session {
         match *link {
             Link::Poll { connect_id, retry, claim } => {
                 if connect_id.is_some_and(|id| self.is_late(id)) {
-                    self.late_before = true;
+                    (self.late_before, self.late_retry) = (true, retry);
                     return Settled::Late;
                 }
                 self.late_before = false;
+                let retry = retry || std::mem::take(&mut self.late_retry);
                 if self.left_before_the_stream(connect_id, retry) {
                     // Answered empty: a copy of it is late too.
                     self.remember(connect_id);
@@ -137,6 +142,7 @@ impl Session {
             }
             Link::Socket { connect_id, retry, claim } => {
                 self.late_before = false;
+                let retry = retry || std::mem::take(&mut self.late_retry);
                 if let Some(claim) = self.counts(claim) {
                     self.settle_claim(connect_id, retry, claim, clock);
                 } else if !self.repeats(connect_id, retry) {

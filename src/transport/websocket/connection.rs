@@ -188,7 +188,7 @@ impl Connection {
         };
         let bound = self.held.as_ref().map(|held| {
             let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
-            Bound { session, epoch, traits }
+            Bound { session, epoch, traits, sent: held.sent().cursor }
         });
         let (server, request) = (self.web.server().clone(), self.request.clone());
         self.processing = Some(async move { server.handle_frame(&request, messages, bound).await }.boxed());

@@ -281,3 +281,27 @@ pub async fn commit_after_detach(fixture: impl Fixture) {
     let next = attach_poll(&engine, &session, "9").await;
     assert_eq!(positions(&snapshot(&engine, &session, &next).await.deliveries), [second]);
 }
+
+/// A page that is loaded again goes on with its session and starts its ids anew, with a retry, as its client says it. The
+/// reply to its last poll went to the page before.
+pub async fn a_page_loaded_again_gets_the_lost_reply(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let session = session(&engine, &["/a"]).await;
+    for id in ["3", "4", "5"] {
+        attach_poll(&engine, &session, id).await;
+    }
+    let attached = attach_poll(&engine, &session, "6").await;
+    let position = publish(&engine, "/a", "1").await;
+    assert_eq!(record(&engine, &session, &attached, Some("6"), position).await, Record::Recorded);
+    let link = |id, retry| Link::Poll { connect_id: Some(id), retry, claim: None };
+    let late = engine.attach(AttachRequest { session: &session, link: link("3", true) }).await;
+    assert_eq!(late, Ok(Attach::Late));
+    let next = attach(&engine, &session, link("4", false)).await;
+    assert_eq!(next.ceiling, Some(Cursor::single(position).into()));
+    assert_eq!(positions(&snapshot(&engine, &session, &next).await.deliveries), [position]);
+    assert_eq!(record(&engine, &session, &next, Some("4"), position).await, Record::Recorded);
+    // It gets on.
+    attach(&engine, &session, link("7", false)).await;
+    let last = attach(&engine, &session, link("8", false)).await;
+    assert_eq!((last.cursor, last.ceiling), (Cursor::single(position), None));
+}

@@ -110,3 +110,20 @@ async fn pongs_do_not_acknowledge() {
     drop(socket);
     assert_eq!(session.poll(ack(&json!(0))).await.data(), [1]);
 }
+
+#[tokio::test]
+async fn no_number_is_told_that_was_not_reached() {
+    let node = node(|_| ()).await;
+    let mut session = Session::connected(node.addr(), json!({"ack": true})).await;
+    session.subscribed("/a").await;
+    publish(&mut Poster::new(node.addr()), "/a", json!(1)).await;
+    let absurd = json!(9_000_000_000_000_000_u64);
+    let reply = session.poll(ack(&absurd)).await.reply;
+    assert!(reply["ext"]["ack"].as_u64() < absurd.as_u64(), "{reply}");
+    let mut socket = Socket::open(node.addr()).await;
+    for _ in 0..2 {
+        socket.send(&session.connect_message(ack(&absurd), false)).await;
+        let (_, reply) = until_reply(&mut socket).await;
+        assert!(reply["ext"]["ack"].as_u64() < absurd.as_u64(), "{reply}");
+    }
+}

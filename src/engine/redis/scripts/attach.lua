@@ -58,6 +58,14 @@ local function recent(count)
   local seen, known = string.match(fields[slot(count)], '^(%d+) (.*)$')
   return known, tonumber(seen)
 end
+-- The last connect was taken for a late copy, and was a retry by its client's word. So it may have been no copy, but a
+-- client that started its ids again (a page that was loaded again): this one confirms nothing.
+local function follows_late_retry()
+  local follows = fields.late_retry == '1'
+  fields.late_retry = ''
+  return follows
+end
+
 local function is_newest() return recent((number('recent_count') or 0) - 1) == connect_id end
 
 -- An id that belongs to a connect that is over: an older one than the newest, or the newest itself once it was answered
@@ -117,9 +125,10 @@ if link == 'poll' then
   local late = is_late()
   fields.late_before = late and '1' or ''
   if late then
-    write({})
+    write({ late_retry = retry and '1' or '' })
     return { 'late' }
   end
+  retry = follows_late_retry() or retry
   -- A poll that was sent before its client knew that the stream is open must not take the session from the stream.
   local opened = number('stream_opened')
   fields.stream_opened = ''
@@ -145,6 +154,7 @@ if link == 'poll' then
   start = cursor
 elseif link == 'socket' then
   fields.late_before = ''
+  retry = follows_late_retry() or retry
   if claim ~= '' then
     settle_claim()
     ceiling = nil

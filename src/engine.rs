@@ -46,8 +46,12 @@ pub trait Engine: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Touch, EngineError>> + Send;
 
     /// As `touch` for the heartbeat of an event stream: confirms also what [`Progress::Flushed`] reported one
-    /// heartbeat earlier (`docs/design.md`, "EventSource").
-    fn heartbeat(&self, session: &SessionId) -> impl Future<Output = Result<Touch, EngineError>> + Send;
+    /// heartbeat earlier (`docs/design.md`, "EventSource"), or in a session with [`Traits::resume`] what the client claims.
+    fn heartbeat(
+        &self,
+        session: &SessionId,
+        claim: Option<&Cursor>,
+    ) -> impl Future<Output = Result<Touch, EngineError>> + Send;
 
     /// Ends the session, removes its subscriptions and tells the node it is attached to. `None`: there was none.
     fn end(

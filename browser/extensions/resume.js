@@ -20,25 +20,35 @@
    */
   function WeftResume(options) {
     this.options = options || {};
-    this.active = false; // the server knows how
-    this.position = null; // the newest processed, by partition
-    this.replayed = {}; // the newest of each channel's replay
-    this.subscriptions = {}; // what the server has accepted, with the position from which each counts
+    this._forget();
   }
 
   // Faye passes a callback; CometD takes what is returned, and drops a message for null.
   WeftResume.prototype.outgoing = function (message, callback) {
     if (message.channel === '/meta/handshake') {
       var ext = { resume: true };
+      this.claimed = null;
       if (this.active && this.position) {
-        ext.position = this.position;
-        ext.subscriptions = copy(this.subscriptions);
+        this.claimed = copy(this.position);
+        ext.position = this.claimed;
+        ext.subscriptions = this._wanted();
       }
       extend(message, ext);
     } else if (message.channel === '/meta/connect' && this.active) {
-      extend(message, { position: copy(this.position) });
+      // The object itself: a client may send this message again much later, and then it says where things stand then.
+      extend(message, { position: this.position });
     } else if (message.channel === '/meta/subscribe' && this.active) {
+      // A replay that it may bring has a count of its own, from here on.
+      each(message.subscription, (name) => delete this.replayed[name]);
       extend(message, { resume: true });
+    } else if (message.channel === '/meta/unsubscribe') {
+      each(message.subscription, (name) => {
+        delete this.subscriptions[name];
+        delete this.replayed[name];
+      });
+    } else if (message.channel === '/meta/disconnect') {
+      // The application ends it: what follows is another story.
+      this._forget();
     }
     return callback ? callback(message) : message;
   };
@@ -51,12 +61,7 @@
     } else if (message.channel === '/meta/connect') {
       if (message.successful) this._connected(ext);
     } else if (message.channel === '/meta/subscribe') {
-      if (message.successful) this._subscribed(message.subscription, ext);
-    } else if (message.channel === '/meta/unsubscribe') {
-      if (message.successful) each(message.subscription, (name) => delete this.subscriptions[name]);
-    } else if (message.channel === '/meta/disconnect') {
-      // The application has ended it: what follows is another story.
-      if (message.successful) this._forget();
+      if (message.successful && this.active) this._subscribed(message.subscription, ext);
     } else if (this.active && message.data !== undefined && ext.position) {
       news = this._isNews(message.channel, ext);
     }
@@ -66,16 +71,36 @@
 
   WeftResume.prototype._begin = function (ext) {
     var before = this.subscriptions;
-    var went = this.active && this.position;
+    var claimed = this.claimed;
     this.active = ext.resume === true;
     if (!this.active) return this._forget();
-    this.position = copy(ext.position);
-    this.replayed = {};
+    // What was processed since the claim was made counts, where the server goes by the claim.
+    for (var partition in claimed) {
+      if (ext.position[partition] === claimed[partition]) ext.position[partition] = this.position[partition];
+    }
+    // The reply's own object: CometD's reload extension keeps the reply, and so the newest position with it.
+    this.position = ext.position;
+    this.claimed = null;
+    var goOn = ext.subscriptions || [];
     this.subscriptions = {};
-    each(ext.subscriptions || [], (name) => (this.subscriptions[name] = before[name] || true));
+    goOn.forEach((name) => (this.subscriptions[name] = before[name] || true));
+    for (var name in this.replayed) if (goOn.indexOf(name) < 0) delete this.replayed[name];
+    if (!claimed) return;
     var lost = Object.keys(before).filter((name) => !this.subscriptions[name]);
-    if (went && lost.length > 0) this._tell('gap', { channels: lost });
-    if (went && lost.length === 0) this._tell('resumed');
+    if (lost.length > 0) this._tell('gap', { channels: lost });
+    else this._tell('resumed');
+  };
+
+  /** The subscriptions for a new session: where each began, and how far its replay has come. */
+  WeftResume.prototype._wanted = function () {
+    var wanted = {};
+    for (var name in this.subscriptions) {
+      var start = this.subscriptions[name];
+      var replayed = this.replayed[name];
+      var due = replayed !== undefined && start !== true && replayed < start[0];
+      wanted[name] = due ? Object.assign({ replay: replayed }, start) : start;
+    }
+    return wanted;
   };
 
   WeftResume.prototype._connected = function (ext) {
@@ -89,9 +114,10 @@
   WeftResume.prototype._subscribed = function (subscription, ext) {
     var replay = ext.replay || {};
     each(subscription, (name) => {
+      // The server records nothing of these.
+      if (/^\/service\//.test(name)) return;
       this.subscriptions[name] = (ext.since || {})[name] || true;
-      // A replay begins: what it brings lies below the newest position, and has a count of its own.
-      if (name in replay) this.replayed[name] = replay[name];
+      if (name in replay) this.replayed[name] = Math.max(this.replayed[name] || 0, replay[name]);
     });
     if (ext.gap) this._tell('gap', { channels: Object.keys(replay) });
   };
@@ -111,10 +137,11 @@
   };
 
   WeftResume.prototype._forget = function () {
-    this.active = false;
-    this.position = null;
-    this.replayed = {};
-    this.subscriptions = {};
+    this.active = false; // whether the server knows how
+    this.position = null; // the newest processed, by partition
+    this.claimed = null; // what the handshake under way says
+    this.replayed = {}; // the newest of each channel's replay
+    this.subscriptions = {}; // what the server has accepted, with the position from which each counts
   };
 
   WeftResume.prototype._tell = function (name, info) {

@@ -148,6 +148,19 @@ impl Pattern {
         (!self.0.ends_with('*')).then(|| Channel(self.0.clone()))
     }
 
+    /// Whether some channel belongs to both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut one, mut two) = (self.0.split('/').skip(1), other.0.split('/').skip(1));
+        loop {
+            match (one.next(), two.next()) {
+                (Some("**"), Some(_)) | (Some(_), Some("**")) => return true,
+                (Some(here), Some(there)) if here == there || here == "*" || there == "*" => {}
+                (None, None) => return true,
+                _ => return false,
+            }
+        }
+    }
+
     /// Whether a message published to `channel` belongs to this pattern. Agrees with [`Channel::expand`].
     pub fn matches(&self, channel: &Channel) -> bool {
         let (stem, deep) = match (self.0.strip_suffix("/**"), self.0.strip_suffix("/*")) {
@@ -239,6 +252,23 @@ mod tests {
         assert!(!Pattern::parse("/**").expect("valid").matches(&service));
         assert!(Pattern::parse("/service/*").expect("valid").matches(&service));
         assert_eq!(Channel::parse("/services/a").expect("valid").realm(), Realm::Broadcast);
+    }
+
+    #[test]
+    fn overlapping_patterns() {
+        let overlap = |one: &str, two: &str| {
+            let (one, two) = (Pattern::parse(one).expect(one), Pattern::parse(two).expect(two));
+            assert_eq!(one.overlaps(&two), two.overlaps(&one));
+            one.overlaps(&two)
+        };
+        for (one, two) in
+            [("/a", "/a"), ("/a/*", "/a/b"), ("/**", "/a/b/c"), ("/a/**", "/a/*"), ("/*", "/**"), ("/a/**", "/a/b/**")]
+        {
+            assert!(overlap(one, two), "{one} {two}");
+        }
+        for (one, two) in [("/a", "/b"), ("/a/*", "/a"), ("/a/*", "/a/b/c"), ("/a/**", "/a"), ("/a/*", "/b/**")] {
+            assert!(!overlap(one, two), "{one} {two}");
+        }
     }
 
     proptest! {

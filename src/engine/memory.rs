@@ -188,8 +188,8 @@ impl Engine for MemoryNode {
         Ok(self.engine.0.partition.lock().touch(session, epoch))
     }
 
-    async fn heartbeat(&self, session: &SessionId) -> Result<Touch, EngineError> {
-        Ok(self.engine.0.partition.lock().heartbeat(session))
+    async fn heartbeat(&self, session: &SessionId, claim: Option<&Cursor>) -> Result<Touch, EngineError> {
+        Ok(self.engine.0.partition.lock().heartbeat(session, claim))
     }
 
     async fn end(&self, session: &SessionId, why: Ended) -> Result<Option<EndedSession>, EngineError> {

@@ -28,6 +28,11 @@ impl Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PartitionId(pub u16);
 
+impl PartitionId {
+    /// How many there are.
+    pub const COUNT: u16 = 1;
+}
+
 /// One position per partition: how far a session has come. Partitions that were never read stand at zero.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cursor(SmallVec<[Position; 1]>);

@@ -130,20 +130,6 @@ impl RedisNode {
         self.0.sessions.run(script, arguments).await
     }
 
-    async fn touch_with<T: Copy>(
-        &self,
-        script: &Script,
-        session: &SessionId,
-        epoch: Option<Epoch>,
-        words: &[(&str, T)],
-    ) -> Result<T, EngineError> {
-        let epoch = epoch.map(|epoch| epoch.0.to_string()).unwrap_or_default();
-        let reply = self.run(script, |command| {
-            command.arg(session.as_str()).arg(epoch);
-        });
-        reply::outcome(script, reply.await?, words)
-    }
-
     async fn commit_items(&self, items: &[Commit], detach: bool) -> Result<Vec<CommitOutcome>, EngineError> {
         let script = &self.scripts().commit;
         let reply = self.run(script, |command| {
@@ -188,8 +174,9 @@ impl Engine for RedisNode {
             match creation.resumed {
                 Some((at, patterns)) => {
                     command.arg(at.get(PARTITION).0);
-                    for (pattern, since) in patterns {
-                        command.arg(pattern.as_str()).arg(since.0);
+                    for one in patterns {
+                        command.arg(one.pattern.as_str()).arg(one.since.0);
+                        command.arg(one.replay.map(|from| from.0.to_string()).unwrap_or_default());
                     }
                 }
                 None => {
@@ -206,13 +193,25 @@ impl Engine for RedisNode {
     }
 
     async fn touch(&self, session: &SessionId, epoch: Option<Epoch>) -> Result<Touch, EngineError> {
+        let script = &self.scripts().touch;
+        let epoch = epoch.map(|epoch| epoch.0.to_string()).unwrap_or_default();
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str()).arg(epoch);
+        });
         let words = [("alive", Touch::Alive), ("stale", Touch::Stale), ("unknown", Touch::Unknown)];
-        self.touch_with(&self.scripts().touch, session, epoch, &words).await
+        reply::outcome(script, reply.await?, &words)
     }
 
-    async fn heartbeat(&self, session: &SessionId) -> Result<Touch, EngineError> {
-        let words = [("alive", Touch::Alive), ("unknown", Touch::Unknown)];
-        self.touch_with(&self.scripts().heartbeat, session, None, &words).await
+    async fn heartbeat(&self, session: &SessionId, claim: Option<&Cursor>) -> Result<Touch, EngineError> {
+        let script = &self.scripts().heartbeat;
+        let reply = self.run(script, |command| {
+            command.arg(session.as_str());
+            match claim {
+                Some(at) => command.arg(at.get(PARTITION).0),
+                None => command.arg(""),
+            };
+        });
+        reply::outcome(script, reply.await?, &[("alive", Touch::Alive), ("unknown", Touch::Unknown)])
     }
 
     async fn end(&self, session: &SessionId, why: Ended) -> Result<Option<EndedSession>, EngineError> {
@@ -266,7 +265,10 @@ impl Engine for RedisNode {
                 let (from, gap) = (reply.maybe_position()?, reply.flag()?);
                 Subscribe::Added { since, replay: from.map(|from| ReplayStart { from, gap }) }
             }
-            "kept" => Subscribe::Kept { since: reply.position()? },
+            "kept" => {
+                let (since, from, gap) = (reply.position()?, reply.maybe_position()?, reply.flag()?);
+                Subscribe::Kept { since, replay: from.map(|from| ReplayStart { from, gap }) }
+            }
             "too_many" => Subscribe::TooMany,
             "unknown" => Subscribe::Unknown,
             _ => return Err(reply.unexpected()),

@@ -109,8 +109,8 @@ impl Engine for Store {
         call!(self.touch(session, epoch))
     }
 
-    async fn heartbeat(&self, session: &SessionId) -> Result<Touch, EngineError> {
-        call!(self.heartbeat(session))
+    async fn heartbeat(&self, session: &SessionId, claim: Option<&Cursor>) -> Result<Touch, EngineError> {
+        call!(self.heartbeat(session, claim))
     }
 
     async fn end(&self, session: &SessionId, why: Ended) -> Result<Option<EndedSession>, EngineError> {

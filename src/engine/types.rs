@@ -53,7 +53,7 @@ pub struct Creation<'a> {
     pub traits: Traits,
     /// It goes on from here with these subscriptions, as another session did before it. Each counts from its own start
     /// if that is later.
-    pub resumed: Option<(&'a Cursor, &'a [(Pattern, Position)])>,
+    pub resumed: Option<(&'a Cursor, &'a [Subscription])>,
 }
 
 impl<'a> Creation<'a> {
@@ -118,6 +118,8 @@ pub enum Subscribe {
     Kept {
         /// Its start.
         since: Position,
+        /// Where its replay has come to, if it is still due.
+        replay: Option<ReplayStart>,
     },
     /// The session has as many as it may have.
     TooMany,

@@ -1,9 +1,11 @@
 //! One request or frame: its messages in order, their replies, and the bytes that answer it.
 
+use bytes::Bytes;
+
 use super::connect::{Bound, HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
 use super::subscribe::Change;
 use super::timing::Asked;
-use super::{OwnedClaim, RequestInfo, Server, session_of};
+use super::{Notice, OwnedClaim, RequestInfo, Server, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Message, Pattern};
 use crate::engine::{Engine, element};
@@ -101,7 +103,7 @@ impl Server {
                 continue;
             }
             let asked = Asked::of(&message, request.dialect);
-            let HttpAnswer { reply, batch, receipt } = match self.connect_http(&message, request, alone).await {
+            let HttpAnswer { reply, batch, passed, receipt } = match self.connect_http(&message, request, alone).await {
                 HttpConnect::Answer(answer) => *answer,
                 HttpConnect::Hangup => return HttpOutcome::Hangup,
                 // The rest of the batch was done and is answered; the connect the client repeats by itself.
@@ -109,13 +111,19 @@ impl Server {
                 HttpConnect::Unavailable => return HttpOutcome::Unavailable,
             };
             receipts.extend(receipt);
-            let reply = asked.answer(reply);
-            if request.dialect.events_come_first() {
-                self.encode_deliveries(&mut array, &batch, request).await;
-                self.encode_reply(&mut array, reply, request).await;
-            } else {
-                self.encode_reply(&mut array, reply, request).await;
-                self.encode_deliveries(&mut array, &batch, request).await;
+            let mut reply = asked.answer(reply);
+            let deliveries = self.encode_deliveries(&batch, request).await;
+            if deliveries.is_empty() && !batch.deliveries.is_empty() {
+                // Extensions have dropped all of it. A client that goes by positions would ask for it for ever.
+                reply = Notice { passed, ..Notice::default() }.put(reply);
+            }
+            let first = request.dialect.events_come_first();
+            if first {
+                deliveries.iter().for_each(|delivery| array.push(delivery));
+            }
+            self.encode_reply(&mut array, reply, request).await;
+            if !first {
+                deliveries.iter().for_each(|delivery| array.push(delivery));
             }
         }
         HttpOutcome::Reply(Reply { body: array.close(), receipts })
@@ -229,15 +237,19 @@ impl Server {
         }
     }
 
-    async fn encode_deliveries(&self, array: &mut Array, batch: &Batch, request: &RequestInfo) {
+    /// The messages as their receiver gets them, without those that extensions drop.
+    async fn encode_deliveries(&self, batch: &Batch, request: &RequestInfo) -> Vec<Bytes> {
         let rewrite = self.rewrites_deliveries();
+        let mut encoded = Vec::with_capacity(batch.deliveries.len());
         for delivery in &batch.deliveries {
             if !rewrite {
-                array.push(element(&delivery.array_as(batch.form)));
+                let array = delivery.array_as(batch.form);
+                encoded.push(array.slice_ref(element(&array)));
             } else if let Some(bytes) = self.rewrite_delivery(delivery, batch.form, request).await {
-                array.push(&bytes);
+                encoded.push(bytes.into());
             }
         }
+        encoded
     }
 }
 

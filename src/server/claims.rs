@@ -1,12 +1,15 @@
 //! What clients say about their deliveries, and what they are told: acknowledgements, positions, gaps, replays
 //! (`docs/delivery.md`). Only the `ext` fields; what follows from them is the engine's.
 
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
 use serde_json::value::RawValue;
 
 use super::{RequestInfo, Server};
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Claim, Cursor, PartitionId, Position, ReplayStart, ReplayWish, SessionId, Traits};
+use crate::engine::{Claim, Cursor, PartitionId, Position, ReplayStart, ReplayWish, SessionId, Subscription, Traits};
 
 /// A [`Claim`] with its own cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,16 +21,14 @@ pub enum OwnedClaim {
 }
 
 impl OwnedClaim {
-    /// What a connect claims. Of two claims the position counts: it says more.
-    ///
-    /// # Errors
-    /// When there is a position that is none.
-    pub(super) fn of(message: &Message) -> Result<Option<Self>, BayeuxError> {
-        let ext = message.ext.as_deref();
-        if let Some(position) = position(ext)? {
-            return Ok(Some(Self::Position(position)));
+    /// What a connect claims. Of two claims the position counts: it says more. What is neither is the client's own
+    /// business: only the session knows whether it asked for such a thing.
+    pub(super) fn of(message: &Message) -> Option<Self> {
+        let ext = message.ext.as_deref()?;
+        if let Some(at) = json::member(Some(ext), "position").and_then(numbers).filter(|at| *at != Cursor::default()) {
+            return Some(Self::Position(at));
         }
-        Ok(json::member(ext, "ack").and_then(json::whole).map(|number| Self::Ack(Position(number))))
+        json::member(Some(ext), "ack").and_then(json::whole).map(|number| Self::Ack(Position(number)))
     }
 
     pub(super) fn borrow(&self) -> Claim<'_> {
@@ -49,55 +50,90 @@ impl OwnedClaim {
 /// What a handshake asks for.
 pub(super) struct Wishes {
     pub(super) traits: Traits,
-    /// Where a session before this one had come, and the channels it was subscribed to, as sent, each with its start.
-    pub(super) resumed: Option<(Cursor, Vec<(String, Position)>)>,
+    /// Where a session before this one had come, and what it was subscribed to.
+    pub(super) resumed: Option<(Cursor, Vec<Wanted>)>,
+}
+
+/// A subscription that a new session wants to go on with, as sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) name: String,
+    /// It counts from here, if that is later than the session's position.
+    pub(super) since: Position,
+    /// Its replay had come this far.
+    pub(super) replay: Option<Position>,
 }
 
 impl Wishes {
-    pub(super) fn of(message: &Message) -> Result<Self, BayeuxError> {
+    /// `max`: subscriptions that a session may have.
+    pub(super) fn of(message: &Message, max: usize) -> Result<Self, BayeuxError> {
         let ext = message.ext.as_deref();
         let asked = |name| json::member(ext, name).is_some_and(|value| value.get() == "true");
         let traits = Traits { ack: asked("ack"), resume: asked("resume"), replay: asked("replay") };
-        let resumed = match position(ext)?.filter(|_| traits.resume) {
-            Some(at) => Some((at, names(json::member(ext, "subscriptions"))?)),
+        // Without `resume` the field is the client's own business.
+        let position = json::member(ext, "position").filter(|raw| traits.resume && raw.get() != "null");
+        let resumed = match position {
+            Some(raw) => {
+                let at = numbers(raw).ok_or_else(|| BayeuxError::malformed("ext.position"))?;
+                Some((at, wanted(json::member(ext, "subscriptions"), max)?))
+            }
             None => None,
         };
         Ok(Self { traits, resumed })
     }
 }
 
-/// `ext.position`: a number for each partition. Absent and `null` are none.
-fn position(ext: Option<&RawValue>) -> Result<Option<Cursor>, BayeuxError> {
-    let Some(raw) = json::member(ext, "position").filter(|raw| raw.get() != "null") else { return Ok(None) };
-    let cursor = numbers(raw).ok_or_else(|| BayeuxError::malformed("ext.position"))?;
-    Ok(Some(cursor).filter(|cursor| !cursor.positions().is_empty()))
-}
-
 /// An object of partitions and numbers.
 fn numbers(raw: &RawValue) -> Option<Cursor> {
     let mut cursor = Cursor::default();
-    for (partition, number) in json::members(raw)? {
-        cursor.raise(partition.parse().map(PartitionId).ok()?, Position(json::whole(number)?));
+    for (name, number) in json::members(raw)? {
+        let partition: u16 = name.parse().ok().filter(|partition| *partition < PartitionId::COUNT)?;
+        cursor.raise(PartitionId(partition), Position(json::whole(number)?));
     }
     Some(cursor)
 }
 
-/// A list of names, or an object of them with the position from which each counts.
-fn names(raw: Option<&RawValue>) -> Result<Vec<(String, Position)>, BayeuxError> {
+/// A list of names, or an object of them: each with its start and how far its replay had come, or `true`.
+fn wanted(raw: Option<&RawValue>, max: usize) -> Result<Vec<Wanted>, BayeuxError> {
     let malformed = || BayeuxError::malformed("ext.subscriptions");
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(Vec::new()) };
+    let bounded = |count: usize| match count <= max {
+        true => Ok(()),
+        false => Err(BayeuxError::limit(403, "", format!("Too many subscriptions: the limit is {max}"))),
+    };
     if let Some(members) = json::members(raw) {
-        let started = |(name, since): (std::borrow::Cow<'_, str>, &RawValue)| {
-            let since = match since.get() {
-                "true" => Cursor::default(),
-                _ => numbers(since).ok_or_else(malformed)?,
-            };
-            Ok((name.into_owned(), since.get(PartitionId::default())))
-        };
-        return members.into_iter().map(started).collect();
+        bounded(members.len())?;
+        return members
+            .into_iter()
+            .map(|(name, start)| started(name.into_owned(), start).ok_or_else(malformed))
+            .collect();
     }
-    let name = |name| Ok((json::string(name).ok_or_else(malformed)?.into_owned(), Position::default()));
-    json::elements(raw).ok_or_else(malformed)?.into_iter().map(name).collect()
+    let names = json::elements(raw).ok_or_else(malformed)?;
+    bounded(names.len())?;
+    let name = |raw| {
+        let name = json::string(raw).ok_or_else(malformed)?.into_owned();
+        Ok(Wanted { name, since: Position::default(), replay: None })
+    };
+    names.into_iter().map(name).collect()
+}
+
+/// A name with its start: `true`, or an object of partitions and numbers that may say `replay` too.
+fn started(name: String, start: &RawValue) -> Option<Wanted> {
+    let mut wanted = Wanted { name, since: Position::default(), replay: None };
+    if start.get() == "true" {
+        return Some(wanted);
+    }
+    for (field, number) in json::members(start)? {
+        let position = Position(json::whole(number)?);
+        match &*field {
+            "replay" => wanted.replay = Some(position),
+            partition => {
+                partition.parse().ok().filter(|partition: &u16| *partition < PartitionId::COUNT)?;
+                wanted.since = position;
+            }
+        }
+    }
+    Some(wanted)
 }
 
 /// A position as clients get it.
@@ -123,6 +159,8 @@ pub struct Notice {
     pub ack: Option<Cursor>,
     /// Messages are missing, and nothing more comes of what lies up to here.
     pub gap: Option<Cursor>,
+    /// Nothing more comes of what lies up to here.
+    pub passed: Option<Cursor>,
 }
 
 impl Notice {
@@ -130,31 +168,37 @@ impl Notice {
         let mut fields = Vec::new();
         // One number, so one partition: the acknowledged position of several would need a table.
         fields.extend(self.ack.map(|sent| ("ack", sent.get(Default::default()).0.to_string())));
-        if let Some(upto) = self.gap {
+        if self.gap.is_some() {
             fields.push(("gap", "true".to_owned()));
-            fields.push(("position", written(&upto)));
         }
+        fields.extend(self.passed.or(self.gap).map(|upto| ("position", written(&upto))));
         with_ext(reply, &fields)
     }
 }
 
-/// A replay that a subscription wishes: `ext.replay` names the channel, and -1, -2 or a position.
+/// The replays that a subscribe wishes: `ext.replay` names channels, and -1, -2 or a position for each.
+#[derive(Default)]
+pub(super) struct ReplayWishes<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
+
+/// What is wished for one channel.
 pub(super) enum Wished {
     Nothing,
     All,
     After(Position),
 }
 
-impl Wished {
-    pub(super) fn of(ext: Option<&RawValue>, channel: &str) -> Result<Self, BayeuxError> {
-        let replay = json::member(ext, "replay");
-        let Some(raw) = json::member(replay, channel).filter(|raw| raw.get() != "null") else {
-            return Ok(Self::Nothing);
-        };
+impl<'a> ReplayWishes<'a> {
+    pub(super) fn of(message: &'a Message) -> Self {
+        let members = json::member(message.ext.as_deref(), "replay").and_then(json::members);
+        Self(members.unwrap_or_default().into_iter().collect())
+    }
+
+    fn for_channel(&self, channel: &str) -> Result<Wished, BayeuxError> {
+        let Some(raw) = self.0.get(channel).filter(|raw| raw.get() != "null") else { return Ok(Wished::Nothing) };
         match (raw.get(), json::whole(raw)) {
-            ("-1", _) => Ok(Self::Nothing),
-            ("-2", _) => Ok(Self::All),
-            (_, Some(position)) => Ok(Self::After(Position(position))),
+            ("-1", _) => Ok(Wished::Nothing),
+            ("-2", _) => Ok(Wished::All),
+            (_, Some(position)) => Ok(Wished::After(Position(position))),
             _ => Err(BayeuxError::malformed("ext.replay")),
         }
     }
@@ -189,8 +233,12 @@ pub(super) fn subscriptions_start(starts: &[Started], wanted: bool) -> Vec<(&'st
 
 impl Server {
     /// The replay that a subscription wishes, if it may have it.
-    pub(super) fn replay_wish(&self, message: &Message, pattern: &Pattern) -> Result<Option<ReplayWish>, BayeuxError> {
-        let after = match Wished::of(message.ext.as_deref(), pattern.as_str())? {
+    pub(super) fn replay_wish(
+        &self,
+        wishes: &ReplayWishes<'_>,
+        pattern: &Pattern,
+    ) -> Result<Option<ReplayWish>, BayeuxError> {
+        let after = match wishes.for_channel(pattern.as_str())? {
             Wished::Nothing => return Ok(None),
             Wished::All => None,
             Wished::After(position) => Some(position),
@@ -205,40 +253,47 @@ impl Server {
     }
 
     /// The subscriptions of an ended session that a new one may go on with. Each passes the extensions as if it were
-    /// made by a message of its own.
+    /// made by a message of its own, and what they make of it counts.
     pub(super) async fn resumable(
         &self,
-        names: Vec<(String, Position)>,
+        wanted: Vec<Wanted>,
         session: &SessionId,
         message: &Message,
         request: &RequestInfo,
-    ) -> Vec<(Pattern, Position)> {
-        let mut patterns: Vec<(Pattern, Position)> = Vec::new();
-        for (name, since) in names {
-            let Ok(Some(pattern)) = self.subscribable(&name, request) else { continue };
-            let forbidden = pattern
-                .as_channel()
-                .is_some_and(|channel| self.settings().retention.rule(&channel).is_some_and(|rule| !rule.replay));
+    ) -> Vec<Subscription> {
+        let rules = &self.settings().retention;
+        let replayable = |pattern: &Pattern| {
+            pattern.as_channel().is_some_and(|channel| rules.rule(&channel).is_some_and(|rule| rule.replay))
+        };
+        // Not the long list, once for each of its members.
+        let ext = message.ext.as_deref().map(|ext| json::with_fields(Some(ext), &["position", "subscriptions"], &[]));
+        let (mut subscriptions, mut known) = (Vec::new(), HashSet::new());
+        for Wanted { name, since, replay } in wanted {
             let subscribe = Message {
                 channel: "/meta/subscribe".to_owned(),
                 client_id: Some(session.as_str().to_owned()),
                 subscription: Some(json::quote(&name)),
-                ext: message.ext.clone(),
+                ext: ext.clone(),
                 ..Message::default()
             };
-            let passed = self.incoming(subscribe, request).await;
-            let known = patterns.iter().any(|(other, _)| *other == pattern);
-            if !forbidden && !known && passed.is_some_and(|message| message.error.is_none()) {
-                patterns.push((pattern, since));
+            let Some(passed) = self.incoming(subscribe, request).await.filter(|passed| passed.error.is_none()) else {
+                continue;
+            };
+            let Some(name) = passed.subscription.as_deref().and_then(json::string) else { continue };
+            let Ok(Some(pattern)) = self.subscribable(&name, request) else { continue };
+            // A replay that cannot go on is a subscription that cannot: its client is told so.
+            let refused = rules.hides(&pattern) || (replay.is_some() && !replayable(&pattern));
+            if !refused && known.insert(pattern.clone()) {
+                subscriptions.push(Subscription { pattern, since, replay });
             }
         }
-        patterns
+        subscriptions
     }
 }
 
 /// A list of names as JSON.
-pub(super) fn list(patterns: &[(Pattern, Position)]) -> String {
-    let names: Vec<Raw> = patterns.iter().map(|(pattern, _)| json::quote(pattern.as_str())).collect();
+pub(super) fn list(subscriptions: &[Subscription]) -> String {
+    let names: Vec<Raw> = subscriptions.iter().map(|one| json::quote(one.pattern.as_str())).collect();
     format!("[{}]", names.iter().map(|name| name.get()).collect::<Vec<_>>().join(","))
 }
 
@@ -253,41 +308,62 @@ mod tests {
     #[test]
     fn claims() {
         let of = |ext: &str| OwnedClaim::of(&message(ext));
-        assert_eq!(of(r#"{"ack":7}"#), Ok(Some(OwnedClaim::Ack(Position(7)))));
+        assert_eq!(of(r#"{"ack":7}"#), Some(OwnedClaim::Ack(Position(7))));
         let at = Cursor::single(Position(9));
-        assert_eq!(of(r#"{"ack":7,"position":{"0":9}}"#), Ok(Some(OwnedClaim::Position(at))));
-        for nothing in ["{}", r#"{"ack":true}"#, r#"{"ack":-1}"#, r#"{"position":null}"#, r#"{"position":{}}"#, "5"] {
-            assert_eq!(of(nothing), Ok(None), "{nothing}");
-        }
-        for bad in
-            [r#"{"position":9}"#, r#"{"position":{"x":1}}"#, r#"{"position":{"0":-1}}"#, r#"{"position":{"70000":1}}"#]
-        {
-            let error = of(bad).expect_err(bad).to_string();
-            assert_eq!(error, "400:ext.position:Malformed", "{bad}");
+        assert_eq!(of(r#"{"ack":7,"position":{"0":9}}"#), Some(OwnedClaim::Position(at)));
+        for nothing in [
+            "{}",
+            r#"{"ack":true}"#,
+            r#"{"ack":-1}"#,
+            r#"{"position":null}"#,
+            r#"{"position":{}}"#,
+            r#"{"position":{"lat":1.5,"lng":2}}"#,
+            r#"{"position":{"0":-1}}"#,
+            r#"{"position":{"65535":1}}"#,
+            "5",
+        ] {
+            assert_eq!(of(nothing), None, "{nothing}");
         }
     }
 
     #[test]
     fn wishes_of_a_handshake() {
-        let of = |ext: &str| Wishes::of(&message(ext)).map(|wishes| (wishes.traits, wishes.resumed)).ok();
+        let of = |ext: &str| Wishes::of(&message(ext), 2).map(|wishes| (wishes.traits, wishes.resumed));
         let resume = Traits { resume: true, ..Traits::default() };
         let at = Cursor::single(Position(9));
-        assert_eq!(of(r#"{"resume":true,"position":{"0":9}}"#), Some((resume, Some((at.clone(), Vec::new())))));
+        let wanted = |name: &str, since, replay: Option<u64>| Wanted {
+            name: name.to_owned(),
+            since: Position(since),
+            replay: replay.map(Position),
+        };
+        assert_eq!(of(r#"{"resume":true,"position":{"0":9}}"#), Ok((resume, Some((at.clone(), Vec::new())))));
         assert_eq!(
             of(r#"{"resume":true,"position":{"0":9},"subscriptions":["/a","/b/*"]}"#),
-            Some((resume, Some((at.clone(), vec![("/a".to_owned(), Position(0)), ("/b/*".to_owned(), Position(0))]))))
+            Ok((resume, Some((at.clone(), vec![wanted("/a", 0, None), wanted("/b/*", 0, None)]))))
         );
         assert_eq!(
-            of(r#"{"resume":true,"position":{"0":9},"subscriptions":{"/a":{"0":12},"/b":true}}"#),
-            Some((resume, Some((at, vec![("/a".to_owned(), Position(12)), ("/b".to_owned(), Position(0))]))))
+            of(r#"{"resume":true,"position":{"0":9},"subscriptions":{"/a":{"0":12,"replay":5},"/b":true}}"#),
+            Ok((resume, Some((at, vec![wanted("/a", 12, Some(5)), wanted("/b", 0, None)]))))
         );
-        assert_eq!(of(r#"{"resume":1,"ack":"true","position":{"0":9}}"#), Some((Traits::default(), None)));
-        assert_eq!(of(r#"{"resume":true,"position":{"0":9},"subscriptions":"/a"}"#), None);
+        assert_eq!(of(r#"{"resume":1,"ack":"true","position":{"lat":9}}"#), Ok((Traits::default(), None)));
+        let error = |ext: &str| of(ext).map(|_| ()).map_err(|error| error.to_string());
+        for (ext, text) in [
+            (r#"{"resume":true,"position":9}"#, "400:ext.position:Malformed"),
+            (r#"{"resume":true,"position":{"1":9}}"#, "400:ext.position:Malformed"),
+            (r#"{"resume":true,"position":{"0":9},"subscriptions":"/a"}"#, "400:ext.subscriptions:Malformed"),
+            (r#"{"resume":true,"position":{"0":9},"subscriptions":{"/a":1}}"#, "400:ext.subscriptions:Malformed"),
+            (
+                r#"{"resume":true,"position":{"0":9},"subscriptions":["/a","/b","/c"]}"#,
+                "403::Too many subscriptions: the limit is 2",
+            ),
+        ] {
+            assert_eq!(error(ext), Err(text.to_owned()), "{ext}");
+        }
     }
 
     #[test]
     fn wished_replays() {
-        let of = |ext: &str| match Wished::of(message(ext).ext.as_deref(), "/a") {
+        let of = |ext: &str| match ReplayWishes::of(&message(ext)).for_channel("/a") {
             Ok(Wished::Nothing) => "nothing".to_owned(),
             Ok(Wished::All) => "all".to_owned(),
             Ok(Wished::After(position)) => position.0.to_string(),

@@ -46,13 +46,15 @@ pub struct HeldConnect {
 pub(super) struct HttpAnswer {
     pub(super) reply: Message,
     pub(super) batch: Batch,
+    /// How far the deliveries reach, for a client that remembers its position.
+    pub(super) passed: Option<Cursor>,
     /// Of the deliveries.
     pub(super) receipt: Option<Receipt>,
 }
 
 impl From<Message> for HttpAnswer {
     fn from(reply: Message) -> Self {
-        Self { reply, batch: Batch::default(), receipt: None }
+        Self { reply, batch: Batch::default(), passed: None, receipt: None }
     }
 }
 
@@ -89,6 +91,15 @@ pub(super) enum HttpConnect {
     Unavailable,
 }
 
+/// What a poll's attachment said of its client.
+#[derive(Default)]
+struct Told {
+    /// It acknowledges by number; up to here it had when the poll began.
+    acks: Option<Cursor>,
+    /// It remembers its position.
+    resumes: bool,
+}
+
 /// A connect that passed the checks that need no engine.
 struct Checked {
     session: SessionId,
@@ -110,20 +121,23 @@ impl Server {
         if self.end_if_inactive(&connect.session).await {
             return HttpConnect::Answer(Box::new(self.release_connect(message.accept()).into()));
         }
-        let (outcome, start) = match connect.eventsource {
-            true => (self.heartbeat(&connect.session).await, None),
+        let (outcome, told) = match connect.eventsource {
+            true => (self.heartbeat(&connect).await, Told::default()),
             false => self.poll(&connect, alone).await,
         };
         let reply = match outcome {
             Ok(PollOutcome::Deliver { batch, upto, receipt }) => {
                 self.metrics().delivered.inc_by(batch.deliveries.len() as u64);
-                let notice = Notice { ack: start.map(|_| upto), gap: batch.gap.clone() };
-                let reply = notice.put(self.accept_connect(message, false));
-                return HttpConnect::Answer(Box::new(HttpAnswer { reply, batch, receipt: Some(receipt) }));
+                let ack = told.acks.map(|_| upto.clone());
+                let reply =
+                    Notice { ack, gap: batch.gap.clone(), passed: None }.put(self.accept_connect(message, false));
+                let (passed, receipt) = (Some(upto).filter(|_| told.resumes), Some(receipt));
+                return HttpConnect::Answer(Box::new(HttpAnswer { reply, batch, passed, receipt }));
             }
             Ok(PollOutcome::Empty) => {
                 // Nothing came after what the client has.
-                Notice { ack: start, gap: None }.put(self.accept_connect(message, connect.eventsource))
+                let notice = Notice { ack: told.acks, ..Notice::default() };
+                notice.put(self.accept_connect(message, connect.eventsource))
             }
             Ok(PollOutcome::Released) => self.release_connect(message.accept()),
             Ok(PollOutcome::Unknown) => self.unknown_session(message, request),
@@ -138,15 +152,14 @@ impl Server {
 
     /// Runs a poll to its end. While the engine is away the client is kept waiting, as for a message: so it learns at once
     /// how its session stands when the engine is back.
-    /// Tells also, if the connect acknowledged by number, where it started.
-    async fn poll(&self, connect: &Checked, alone: bool) -> (Result<PollOutcome, EngineError>, Option<Cursor>) {
+    async fn poll(&self, connect: &Checked, alone: bool) -> (Result<PollOutcome, EngineError>, Told) {
         let deadline = Instant::now() + connect.hold;
         let mut patience = self.patience(deadline);
-        let mut start = None;
+        let mut told = Told::default();
         loop {
-            match self.try_poll(connect, alone, deadline, &mut start).await {
+            match self.try_poll(connect, alone, deadline, &mut told).await {
                 Err(error) if patience.engine_returns(&error).await => self.engine_failed("connect", &error),
-                outcome => return (outcome, start),
+                outcome => return (outcome, told),
             }
         }
     }
@@ -156,13 +169,14 @@ impl Server {
         connect: &Checked,
         alone: bool,
         deadline: Instant,
-        start: &mut Option<Cursor>,
+        told: &mut Told,
     ) -> Result<PollOutcome, EngineError> {
         let (connect_id, retry) = (connect.connect_id.as_deref(), connect.retry && alone);
         let link = Link::Poll { connect_id, retry, claim: connect.claim.as_ref().map(OwnedClaim::borrow) };
         match self.sessions().attach(&connect.session, link).await? {
             AttachOutcome::Held(held) => {
-                *start = held.acks().then(|| held.sent().cursor);
+                told.acks = held.acks().then(|| held.sent().cursor);
+                told.resumes = held.traits().resume;
                 // The first connect tells listeners that the session works: answered at once.
                 let left = deadline.saturating_duration_since(Instant::now());
                 let hold = if held.first() { Duration::ZERO } else { left };
@@ -189,8 +203,12 @@ impl Server {
         }
     }
 
-    async fn heartbeat(&self, session: &SessionId) -> Result<PollOutcome, EngineError> {
-        Ok(match self.sessions().store().heartbeat(session).await? {
+    async fn heartbeat(&self, connect: &Checked) -> Result<PollOutcome, EngineError> {
+        let claim = match &connect.claim {
+            Some(OwnedClaim::Position(at)) => Some(at),
+            _ => None,
+        };
+        Ok(match self.sessions().store().heartbeat(&connect.session, claim).await? {
             Touch::Alive | Touch::Stale => PollOutcome::Empty,
             Touch::Unknown => PollOutcome::Unknown,
         })
@@ -215,7 +233,7 @@ impl Server {
         let answer = |hold: Duration, ack: Option<Cursor>| {
             let reply = self.accept_connect(message, false);
             if hold.is_zero() {
-                Ok(Notice { ack, gap: None }.put(reply))
+                Ok(Notice { ack, ..Notice::default() }.put(reply))
             } else {
                 let asked = Asked::of(message, request.dialect);
                 Err(HeldConnect { session: connect.session.clone(), reply: reply.into(), asked, hold })
@@ -223,7 +241,14 @@ impl Server {
         };
         if let Some(bound) = bound.filter(|bound| bound.session == connect.session) {
             let claim = connect.claim.clone().filter(|claim| claim.counts(bound.traits));
-            let answer = |hold| {
+            let answer = |hold: Duration| {
+                if bound.traits.resume && hold.is_zero() {
+                    // The socket knows what else its reply has to say.
+                    let (reply, asked) =
+                        (self.accept_connect(message, false).into(), Asked::of(message, request.dialect));
+                    let session = connect.session.clone();
+                    return SocketConnect::Held(HeldConnect { session, reply, asked, hold }, claim.clone());
+                }
                 let ack = match &claim {
                     // Never more than there was, whatever the client says.
                     Some(OwnedClaim::Ack(upto)) => {
@@ -296,7 +321,7 @@ impl Server {
             client_id: Some(session.as_str().to_owned()),
             ..Message::default()
         };
-        Notice { ack: None, gap: Some(upto) }.put(message.accept())
+        Notice { gap: Some(upto), ..Notice::default() }.put(message.accept())
     }
 
     fn check_connect(&self, message: &Message, request: &RequestInfo, alone: bool) -> Result<Checked, Box<Message>> {
@@ -317,13 +342,6 @@ impl Server {
                 Some(_) => {}
             }
         }
-        let claim = match OwnedClaim::of(message) {
-            Ok(claim) => claim,
-            Err(malformed) => {
-                error = Some(malformed.to_string());
-                None
-            }
-        };
         let (Some(session), None) = (session, error.as_ref()) else {
             return Err(Box::new(self.refuse_connect(message, error.unwrap_or_default(), request)));
         };
@@ -335,7 +353,7 @@ impl Server {
             hold,
             retry: request.dialect.zero_timeout_is_retry() && requested == Some(Duration::ZERO),
             eventsource: kind_name.as_deref() == Some("eventsource"),
-            claim,
+            claim: OwnedClaim::of(message),
         })
     }
 

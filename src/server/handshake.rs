@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::claims::{self, Wishes, with_ext};
 use super::{RequestInfo, Server, ServerEvent};
 use crate::bayeux::json::{self, Raw};
-use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Create, Creation, Cursor, Engine, Position, SessionId, Traits};
+use crate::bayeux::{BayeuxError, Message};
+use crate::engine::{Create, Creation, Cursor, Engine, SessionId, Subscription, Traits};
 use crate::metrics::Limit;
 
 /// Every connection type, whatever the client can do (wire contract, 1.6).
@@ -29,24 +29,21 @@ impl Server {
         if let Some(error) = refusal(message, request) {
             return self.refuse_handshake(message, reply, error, request);
         }
-        let Wishes { traits, resumed } = match Wishes::of(message) {
+        let Wishes { traits, resumed } = match Wishes::of(message, self.settings().max_subscriptions) {
             Ok(wishes) => wishes,
-            Err(error) => return self.refuse_handshake(message, reply, error.to_string(), request),
+            Err(error) => {
+                if error.code == 403 {
+                    self.metrics().limit(Limit::Subscriptions);
+                }
+                return self.refuse_handshake(message, reply, error.to_string(), request);
+            }
         };
         let session = SessionId::random();
         // A session lives for two time-outs after it was last heard of (wire contract, 1.10).
         let lifetime: Duration = self.settings().timeout * 2;
         let (store, max) = (self.sessions().store(), self.settings().max_sessions);
         let resumed = match resumed {
-            Some((at, names)) => {
-                let limit = self.settings().max_subscriptions;
-                if names.len() > limit {
-                    self.metrics().limit(Limit::Subscriptions);
-                    let error = BayeuxError::limit(403, "", format!("Too many subscriptions: the limit is {limit}"));
-                    return self.refuse_handshake(message, reply, error.to_string(), request);
-                }
-                Some((at, self.resumable(names, &session, message, request).await))
-            }
+            Some((at, wanted)) => Some((at, self.resumable(wanted, &session, message, request).await)),
             None => None,
         };
         let creation = Creation {
@@ -71,8 +68,8 @@ impl Server {
         tracing::debug!(%session, transport = request.transport.as_str(), "session made");
         if !request.internal {
             self.0.events.emit(|| ServerEvent::Handshake { session: session.clone() });
-            for (channel, _) in resumed.iter().flat_map(|(_, patterns)| patterns) {
-                self.0.events.emit(|| ServerEvent::Subscribe { session: session.clone(), channel: channel.clone() });
+            for Subscription { pattern, .. } in resumed.iter().flat_map(|(_, subscriptions)| subscriptions) {
+                self.0.events.emit(|| ServerEvent::Subscribe { session: session.clone(), channel: pattern.clone() });
             }
         }
         let reply = Message {
@@ -96,7 +93,7 @@ impl Server {
 }
 
 /// What was asked for and is given.
-fn granted(traits: Traits, start: &Cursor, resumed: Option<&[(Pattern, Position)]>) -> Vec<(&'static str, String)> {
+fn granted(traits: Traits, start: &Cursor, resumed: Option<&[Subscription]>) -> Vec<(&'static str, String)> {
     let mut fields = Vec::new();
     for (granted, name) in [(traits.ack, "ack"), (traits.resume, "resume"), (traits.replay, "replay")] {
         if granted {

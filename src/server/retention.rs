@@ -23,4 +23,9 @@ impl RetentionRules {
     pub fn rule(&self, channel: &Channel) -> Option<&RetentionRule> {
         self.0.iter().find(|rule| rule.channels.matches(channel))
     }
+
+    /// Whether a subscriber of `pattern` might see, in what was before, a channel whose past is nobody's business.
+    pub fn hides(&self, pattern: &Pattern) -> bool {
+        self.0.iter().any(|rule| !rule.replay && rule.channels.overlaps(pattern))
+    }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
-use super::claims::{Started, subscriptions_start, with_ext};
+use super::claims::{ReplayWishes, Started, subscriptions_start, with_ext};
 use super::{RequestInfo, Server, ServerEvent, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::json::{self, Raw};
@@ -60,6 +60,7 @@ impl Server {
         change: Change,
     ) -> Result<Vec<Started>, BayeuxError> {
         let (mut known_to_exist, mut starts) = (false, Vec::new());
+        let wishes = ReplayWishes::of(message);
         let channels = json::elements(wanted).unwrap_or_else(|| vec![wanted]);
         let max = self.settings().max_subscriptions;
         if channels.len() > max {
@@ -67,7 +68,7 @@ impl Server {
             return Err(BayeuxError::limit(403, "", format!("Too many subscriptions: the limit is {max}")));
         }
         for channel in &channels {
-            let checked = self.change_of(channel, message, request, change);
+            let checked = self.change_of(channel, &wishes, request, change);
             // Without an effect so far, nobody has said yet that the session exists; a client that does not exist is
             // told so first, whatever the channel.
             if !matches!(checked, Ok(Some(_))) && !known_to_exist {
@@ -89,7 +90,7 @@ impl Server {
     fn change_of(
         &self,
         channel: &RawValue,
-        message: &Message,
+        wishes: &ReplayWishes<'_>,
         request: &RequestInfo,
         change: Change,
     ) -> Result<Option<(Pattern, Option<ReplayWish>)>, BayeuxError> {
@@ -98,7 +99,7 @@ impl Server {
             None => return Err(BayeuxError::invalid_channel(json::to_js_string(channel))),
         };
         let Some(pattern) = self.subscribable(&name, request)? else { return Ok(None) };
-        let wish = if change == Change::Subscribe { self.replay_wish(message, &pattern)? } else { None };
+        let wish = if change == Change::Subscribe { self.replay_wish(wishes, &pattern)? } else { None };
         Ok(Some((pattern, wish)))
     }
 
@@ -134,7 +135,7 @@ impl Server {
                         }
                         Ok(Some((since, replay)))
                     }
-                    Ok(Subscribe::Kept { since }) => Ok(Some((since, None))),
+                    Ok(Subscribe::Kept { since, replay }) => Ok(Some((since, replay.filter(|_| wish.is_some())))),
                     Ok(Subscribe::TooMany) => {
                         self.metrics().limit(Limit::Subscriptions);
                         let text = format!("Too many subscriptions: the limit is {max}");

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 pub use super::outbox::{End, Limits};
 use super::outbox::{Mode, State};
 use crate::bayeux::Pattern;
+use crate::engine::Subscription;
 use crate::engine::{
     Attached, Commit, Cursor, Delivery, Epoch, Form, Position, Progress, Reach, Replayed, SessionId, Traits, Version,
 };
@@ -36,6 +37,8 @@ pub struct Batch {
     pub deliveries: Vec<Arc<Delivery>>,
     /// In which form.
     pub form: Form,
+    /// They belong to a replay: they lie below what came before, and have a confirmation of their own.
+    pub replayed: bool,
     /// To be told first: messages are missing. Nothing more comes of what lies up to here.
     pub gap: Option<Cursor>,
 }
@@ -226,7 +229,12 @@ impl Attachment {
             true if replayed => Form::Replayed,
             true => Form::Positioned,
         };
-        Batch { deliveries, form, gap }
+        Batch { deliveries, form, replayed, gap }
+    }
+
+    /// Whether the client has to be told that messages are missing, before any other comes.
+    pub fn has_gap(&self) -> bool {
+        self.state.lock().gap.is_some()
     }
 
     /// Nothing of what was taken since `sent` left the node after all: all of it is due again.
@@ -264,6 +272,21 @@ impl Attachment {
             let Some(sent) = state.sent.replayed(&moved.pattern, moved.since) else { continue };
             state.confirmed.raise_replay(&Replayed { upto: moved.upto.min(sent), ..moved.clone() });
         }
+    }
+
+    /// The engine has written this progress.
+    pub(super) fn committed(&self, upto: &Reach) {
+        if upto.replays.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        for moved in upto.replays.iter().filter(|moved| moved.upto >= moved.since) {
+            let of = |one: &&mut Subscription| one.pattern == moved.pattern && one.since == moved.since;
+            if let Some(one) = state.subscriptions.iter_mut().find(of) {
+                one.replay = None;
+            }
+        }
+        state.forget_replays();
     }
 
     /// What a commit or detach reports.

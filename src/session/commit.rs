@@ -9,7 +9,7 @@ use crate::engine::{Commit, CommitOutcome, Ended, Engine, EngineError, Progress,
 
 /// How often progress is written. What was confirmed since is delivered again if the node dies.
 pub const COMMIT_EVERY: Duration = Duration::from_secs(2);
-/// Sessions per engine call.
+/// Sessions per engine call, and replays (of one session as many as there are).
 const BATCH: usize = 256;
 
 impl Held {
@@ -42,11 +42,24 @@ impl Sessions {
         let mut dirty: Vec<Dirty> = self.committer().0.lock().drain().map(|(_, dirty)| dirty).collect();
         let count = dirty.len();
         while !dirty.is_empty() {
-            let batch = dirty.split_off(dirty.len().saturating_sub(BATCH));
-            let items: Vec<Commit> = batch.iter().map(|dirty| dirty.attachment.progress(dirty.progress)).collect();
+            let (mut batch, mut items, mut replays) = (Vec::new(), Vec::new(), 0);
+            while batch.len() < BATCH
+                && replays < BATCH
+                && let Some(one) = dirty.pop()
+            {
+                let item: Commit = one.attachment.progress(one.progress);
+                replays += item.upto.replays.len();
+                items.push(item);
+                batch.push(one);
+            }
             match self.store().commit(&items).await {
                 Ok(outcomes) => {
-                    batch.into_iter().zip(outcomes).for_each(|(dirty, outcome)| self.settle(dirty, outcome))
+                    for ((dirty, outcome), item) in batch.into_iter().zip(outcomes).zip(&items) {
+                        if outcome == CommitOutcome::Committed && item.progress == Progress::Confirmed {
+                            dirty.attachment.committed(&item.upto);
+                        }
+                        self.settle(dirty, outcome);
+                    }
                 }
                 Err(error) => {
                     dirty.extend(batch);

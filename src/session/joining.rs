@@ -67,6 +67,7 @@ impl Attachment {
         state.version = version;
         state.subscriptions = subscriptions;
         state.resync = false;
+        state.forget_replays();
         (joined, left)
     }
 

@@ -95,6 +95,17 @@ impl State {
         true
     }
 
+    /// Forgets the progress of replays that are no more: through, as the engine knows, or of subscriptions that are gone.
+    pub(super) fn forget_replays(&mut self) {
+        let Self { subscriptions, sent, confirmed, .. } = self;
+        let due = |moved: &Replayed| {
+            let of = |one: &&Subscription| one.pattern == moved.pattern && one.since == moved.since;
+            subscriptions.iter().find(of).is_some_and(|one| one.replay.is_some())
+        };
+        sent.replays.retain(due);
+        confirmed.replays.retain(due);
+    }
+
     /// Forgets what was not sent.
     pub(super) fn rewind(&mut self) {
         self.queued = self.sent.cursor.clone();

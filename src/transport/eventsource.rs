@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use warp::reply::{Reply, Response};
 
 use super::{Arrival, Mount, Web, cors, reply};
-use crate::engine::{Cursor, Epoch, Form, LastEvent, Link, Position, Progress, Reach, SessionId};
+use crate::engine::{Cursor, Epoch, LastEvent, Link, Position, Progress, Reach, SessionId};
 use crate::server::{RequestInfo, Transport};
 use crate::session::{AttachOutcome, Held, Step};
 
@@ -144,11 +144,12 @@ impl Stream {
         server.metrics().delivered.inc_by(batch.deliveries.len() as u64);
         if let Some(upto) = batch.gap {
             // No connect waits here whose reply could say it.
-            let told = server.tell_of_gap(self.held.session(), upto).encode();
-            let _ = write!(chunk, "data: [{}]\r\n\r\n", String::from_utf8_lossy(&told));
+            if let Some(told) = server.encode(server.tell_of_gap(self.held.session(), upto), &self.request).await {
+                let _ = write!(chunk, "data: [{}]\r\n\r\n", String::from_utf8_lossy(&told));
+            }
         }
         for delivery in batch.deliveries {
-            if batch.form != Form::Replayed {
+            if !batch.replayed {
                 // What is replayed lies below what came before.
                 cursor.raise(delivery.partition, delivery.position);
             }

@@ -81,17 +81,24 @@ impl Partition {
             return Create::TooMany;
         }
         self.longest_lifetime = self.longest_lifetime.max(creation.lifetime);
+        // Whoever tries again after an answer that was lost starts anew.
+        if let Some(before) = self.sessions.remove(creation.session) {
+            self.deadlines.remove(&(before.deadline, creation.session.clone()));
+            before.subscriptions.keys().for_each(|pattern| self.leave(pattern, false));
+        }
         let now = self.tick();
         let start = creation.resumed.map_or(now, |(at, _)| at.get(PARTITION).min(now));
         let mut session = Session::new(creation.lifetime, creation.traits, start);
-        for (pattern, since) in creation.resumed.map(|(_, patterns)| patterns).unwrap_or_default() {
-            // What is new begins now, so that it has a gap to tell of.
-            let since = (*since).clamp(start, now);
-            let known = session.subscriptions.insert(pattern.clone(), Start { since, replay: None });
-            if known.is_none() {
-                self.enter(pattern, now);
-                session.version.0 += 1;
+        for one in creation.resumed.map(|(_, subscriptions)| subscriptions).unwrap_or_default() {
+            if session.subscriptions.contains_key(&one.pattern) {
+                continue;
             }
+            let since = one.since.clamp(start, now);
+            let replay = one.replay.filter(|from| *from < since);
+            session.subscriptions.insert(one.pattern.clone(), Start { since, replay, gap: false });
+            // What is new begins now, so that it has a gap to tell of.
+            self.enter(&one.pattern, now);
+            session.version.0 += 1;
         }
         self.deadlines.insert((session.deadline, creation.session.clone()));
         self.sessions.insert(creation.session.clone(), session);
@@ -115,11 +122,12 @@ impl Partition {
         }
     }
 
-    pub(super) fn heartbeat(&mut self, id: &SessionId) -> Touch {
+    pub(super) fn heartbeat(&mut self, id: &SessionId, claim: Option<&Cursor>) -> Touch {
+        let clock = self.clock;
         match self.heard_of(id) {
             None => Touch::Unknown,
             Some(session) => {
-                session.heartbeat();
+                session.heartbeat(claim, clock);
                 Touch::Alive
             }
         }
@@ -234,14 +242,17 @@ impl Partition {
         let (since, now) = (self.tick(), self.now_millis());
         let Some(session) = self.sessions.get_mut(id) else { return Subscribe::Unknown };
         if let Some(start) = session.subscriptions.get(pattern) {
-            return Subscribe::Kept { since: start.since };
+            let replay = start.replay.map(|from| ReplayStart { from, gap: start.gap });
+            return Subscribe::Kept { since: start.since, replay };
         }
         if session.subscriptions.len() >= max {
             return Subscribe::TooMany;
         }
         let replay = replay.map(|wish| replay_start(self.logs.get(pattern), wish, since, now));
         let due = replay.filter(|start| self.logs.contains_key(pattern) && start.from < since).map(|start| start.from);
-        session.subscriptions.insert(pattern.clone(), Start { since, replay: due });
+        session
+            .subscriptions
+            .insert(pattern.clone(), Start { since, replay: due, gap: replay.is_some_and(|start| start.gap) });
         session.version.0 += 1;
         announcer.control(session.node.as_ref(), id, ControlKind::Resubscribed { version: session.version });
         self.enter(pattern, since);
@@ -289,10 +300,20 @@ impl Partition {
         // Borrowed anew: the logs are looked at beside it.
         let Some(session) = self.sessions.get(request.session) else { return Attach::Unknown };
         let head = |pattern: &Pattern| self.logs.get(pattern).map(Log::head).unwrap_or_default();
+        let mut subscriptions = subscriptions_of(session);
+        if matches!(request.link, Link::Stream { .. }) {
+            // Behind what a poll's reply may just be carrying, as with live messages.
+            for moved in session.carried() {
+                let of = |one: &&mut Subscription| one.pattern == moved.pattern && one.since == moved.since;
+                if let Some(one) = subscriptions.iter_mut().find(of) {
+                    one.replay = one.replay.map(|from| from.max(moved.upto)).filter(|from| *from < one.since);
+                }
+            }
+        }
         Attach::Attached(Attached {
             epoch: session.epoch,
             version: session.version,
-            subscriptions: subscriptions_of(session),
+            subscriptions,
             heads: session.subscriptions.keys().map(head).collect(),
             clock: Cursor::single(clock),
             cursor: Cursor::single(start),

@@ -60,9 +60,9 @@ pub(super) struct Session {
     /// Heartbeats that come sooner confirm nothing: what was written must have had time to arrive, or to fail visibly.
     heartbeat_after: Option<Instant>,
     /// Written to an event stream since the last heartbeat.
-    flushed: Option<Position>,
+    flushed: Option<Flushed>,
     /// Written before the last heartbeat: the next one confirms it.
-    flushed_before: Option<Position>,
+    flushed_before: Option<Flushed>,
 }
 
 /// Where a subscription starts.
@@ -71,6 +71,14 @@ pub(super) struct Start {
     pub(super) since: Position,
     /// A replay is due, of what lies past this.
     pub(super) replay: Option<Position>,
+    /// Its beginning was not kept.
+    pub(super) gap: bool,
+}
+
+/// What was written to an event stream.
+struct Flushed {
+    upto: Position,
+    replays: Vec<Replayed>,
 }
 
 struct Pending {
@@ -128,7 +136,7 @@ impl Session {
                     return Settled::Late;
                 }
                 self.late_before = false;
-                let retry = retry || std::mem::take(&mut self.late_retry);
+                let retry = std::mem::take(&mut self.late_retry) | retry;
                 if self.left_before_the_stream(connect_id, retry) {
                     // Answered empty: a copy of it is late too.
                     self.remember(connect_id);
@@ -142,7 +150,7 @@ impl Session {
             }
             Link::Socket { connect_id, retry, claim } => {
                 self.late_before = false;
-                let retry = retry || std::mem::take(&mut self.late_retry);
+                let retry = std::mem::take(&mut self.late_retry) | retry;
                 if let Some(claim) = self.counts(claim) {
                     self.settle_claim(connect_id, retry, claim, clock);
                 } else if !self.repeats(connect_id, retry) {
@@ -229,7 +237,13 @@ impl Session {
         }
     }
 
-    /// Opening a stream confirms nothing; it starts after what a poll's reply may just be carrying.
+    /// The replays that a reply carries which nobody confirmed yet: a stream goes on behind them.
+    pub(super) fn carried(&self) -> &[Replayed] {
+        self.pending.as_ref().map_or(&[], |pending| &pending.upto.replays)
+    }
+
+    /// Opening a stream confirms nothing; it starts after what a poll's reply may just be carrying. Not so where the client
+    /// remembers its position: that must not pass anything that may not have arrived, and what comes again it knows.
     fn settle_stream(&mut self, last_event: Option<&LastEvent>, clock: Position) -> Settled {
         if let Some(last) = last_event {
             // A browser whose last answer was lost comes with an old epoch too: only where streams fight over the
@@ -239,6 +253,9 @@ impl Session {
             if fought_over && last.epoch < self.epoch {
                 return Settled::Closed;
             }
+        }
+        if self.traits.resume {
+            return Settled::Deliver { start: self.cursor, ceiling: None };
         }
         let last = last_event.map(|last| last.cursor.get(PartitionId::default()).min(clock)).unwrap_or_default();
         match &self.pending {
@@ -359,23 +376,40 @@ impl Session {
     /// Progress of a socket or stream, up to `upto` with the live messages.
     pub(super) fn progress(&mut self, progress: Progress, upto: Position, replays: &[Replayed]) {
         match progress {
-            Progress::Confirmed => self.confirm(upto),
-            Progress::Flushed => self.flushed = self.flushed.max(Some(upto)),
+            Progress::Confirmed => {
+                self.confirm(upto);
+                self.replayed(replays);
+            }
+            Progress::Flushed => {
+                let upto = self.flushed.as_ref().map_or(upto, |flushed| flushed.upto.max(upto));
+                // Each report holds all before it.
+                self.flushed = Some(Flushed { upto, replays: replays.to_vec() });
+            }
         }
-        self.replayed(replays);
     }
 
-    /// A stream's heartbeat: what was written one heartbeat ago has had time to arrive, or to fail visibly.
-    pub(super) fn heartbeat(&mut self) {
+    /// A stream's heartbeat: what was written one heartbeat ago has had time to arrive, or to fail visibly. Of live messages
+    /// a client that remembers its position speaks for itself.
+    pub(super) fn heartbeat(&mut self, claim: Option<&Cursor>, clock: Position) {
         let now = Instant::now();
+        let claim = claim.filter(|_| self.traits.resume);
+        if let Some(at) = claim {
+            self.confirm(at.get(PartitionId::default()).min(clock));
+        }
         if !self.stream || self.node.is_none() || self.heartbeat_after.is_some_and(|due| now < due) {
             return;
         }
         // A quarter of the lifetime is half a time-out.
         self.heartbeat_after = Some(now + self.lifetime / 4);
-        if let Some(upto) = self.flushed_before {
-            self.confirm(upto);
+        if let Some(Flushed { upto, replays }) = self.flushed_before.take() {
+            if !self.traits.resume {
+                self.confirm(upto);
+            }
+            self.replayed(&replays);
+            self.flushed_before = Some(Flushed { upto, replays });
         }
-        self.flushed_before = self.flushed.take().or(self.flushed_before);
+        if let Some(flushed) = self.flushed.take() {
+            self.flushed_before = Some(flushed);
+        }
     }
 }

@@ -29,13 +29,12 @@ pub(super) fn parse_replays(lines: &str) -> Option<Vec<Replayed>> {
     lines.lines().map(line).collect()
 }
 
-/// `<since>`, or `<since>:<position past which a replay is due>`.
+/// `<since>`, or `<since>:<position past which a replay is due>`, or that and `:g`.
 pub(super) fn parse_start(text: &str) -> Option<(Position, Option<Position>)> {
-    let (since, replay) = match text.split_once(':') {
-        Some((since, replay)) => (since, Some(Position(replay.parse().ok()?))),
-        None => (text, None),
-    };
-    Some((Position(since.parse().ok()?), replay))
+    let mut words = text.split(':');
+    let since = Position(words.next()?.parse().ok()?);
+    let replay = words.next().map(|replay| replay.parse().map(Position)).transpose().ok()?;
+    Some((since, replay))
 }
 
 #[cfg(test)]
@@ -56,6 +55,7 @@ mod tests {
         assert_eq!(parse_replays(""), Some(Vec::new()));
         assert_eq!(parse_replays("1 /a"), None);
         assert_eq!(parse_start("9:3"), Some((Position(9), Some(Position(3)))));
+        assert_eq!(parse_start("9:3:g"), Some((Position(9), Some(Position(3)))));
         assert_eq!(parse_start("9"), Some((Position(9), None)));
         assert_eq!(parse_start("x"), None);
     }

@@ -119,7 +119,9 @@ impl Connection {
             let read = self.processing.is_none() && !self.wire.is_full();
             let deliver =
                 !self.wire.is_unflushed() && self.refreshing.is_none() && self.refresh_after <= Instant::now();
-            let may_send = !self.acks || self.connect.is_some();
+            // Where somebody has to be told of a gap, nothing comes before that.
+            let waits = self.acks || self.held.as_ref().is_some_and(|held| held.has_gap());
+            let may_send = !waits || self.connect.is_some();
             let step = tokio::select! {
                 event = self.wire.next(read) => self.on_event(event),
                 outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).boxed().await,
@@ -231,10 +233,8 @@ impl Connection {
             if let Some((older, _)) = self.connect.replace((held, at)) {
                 self.answer(older).await?;
             }
-            if self.gap.is_some()
-                && let Some((connect, _)) = self.connect.take()
-            {
-                self.answer(connect).await?;
+            if self.held.as_ref().is_some_and(|held| held.has_gap()) {
+                self.push().await?;
             }
         }
         if outcome.empty {
@@ -293,6 +293,9 @@ impl Connection {
     /// Sends what waits, in one write.
     async fn push(&mut self) -> Result<(), Finish> {
         let Some(held) = &self.held else { return Ok(()) };
+        if held.has_gap() && self.connect.is_none() {
+            return Ok(());
+        }
         let server = self.web.server().clone();
         let rewrite = server.rewrites_deliveries();
         let batch = held.take(if self.acks { server.settings().max_reply_bytes } else { TAKE });
@@ -425,7 +428,7 @@ impl Connection {
 
     async fn answer(&mut self, connect: HeldConnect) -> Result<(), Finish> {
         let ack = self.held.as_ref().filter(|_| self.acks).map(|held| held.sent().cursor);
-        let notice = Notice { ack, gap: self.gap.take() };
+        let notice = Notice { ack, gap: self.gap.take(), passed: None };
         let reply = self.web.server().answer_held(connect, notice);
         self.reply(reply).await
     }

@@ -137,18 +137,18 @@ pub async fn heartbeats_confirm_what_was_written_one_heartbeat_ago(fixture: impl
         let reopened = attach(&engine, &session, Link::Local).await;
         snapshot(&engine, &session, &reopened).await.deliveries.len()
     };
-    assert_eq!(engine.heartbeat(&session).await, Ok(Touch::Alive));
+    assert_eq!(engine.heartbeat(&session, None).await, Ok(Touch::Alive));
     assert_eq!(engine.touch(&session, Some(stream.epoch)).await, Ok(Touch::Alive), "no epoch, no supersede");
     engine.advance(LIFETIME / 2).await;
-    assert_eq!(engine.heartbeat(&session).await, Ok(Touch::Alive));
+    assert_eq!(engine.heartbeat(&session, None).await, Ok(Touch::Alive));
     assert_eq!(due().await, 0);
     // Written, but reopened before the second heartbeat: due again.
     let stream = attach(&engine, &session, Link::Stream { last_event: None }).await;
     let position = publish(&engine, "/a", "2").await;
     engine.commit(&[commit(&session, &stream, position, Progress::Flushed)]).await.expect("noted");
     // A repeated heartbeat right behind the first says nothing about what was written just before.
-    engine.heartbeat(&session).await.expect("alive");
-    engine.heartbeat(&session).await.expect("alive");
+    engine.heartbeat(&session, None).await.expect("alive");
+    engine.heartbeat(&session, None).await.expect("alive");
     assert_eq!(due().await, 1);
 }
 
@@ -181,7 +181,7 @@ pub async fn heartbeats_without_a_stream_confirm_nothing(fixture: impl Fixture) 
     let position = publish(&engine, "/a", "1").await;
     engine.detach(&commit(&session, &stream, position, Progress::Flushed)).await.expect("detached");
     for _ in 0..3 {
-        engine.heartbeat(&session).await.expect("alive");
+        engine.heartbeat(&session, None).await.expect("alive");
         engine.advance(LIFETIME / 3).await;
     }
     let next = attach_poll(&engine, &session, "1").await;

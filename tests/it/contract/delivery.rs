@@ -19,7 +19,8 @@ async fn session_with(engine: &impl TestEngine, traits: Traits, patterns: &[&str
 /// A session that goes on at `at` with these patterns.
 async fn resumed(engine: &impl TestEngine, at: Position, patterns: &[&str]) -> (SessionId, Cursor) {
     let session = SessionId::random();
-    let patterns: Vec<_> = patterns.iter().map(|name| (pattern(name), Position(0))).collect();
+    let patterns: Vec<_> =
+        patterns.iter().map(|name| Subscription { pattern: pattern(name), since: Position(0), replay: None }).collect();
     let at = Cursor::single(at);
     let creation =
         Creation { traits: RESUME, resumed: Some((&at, &patterns)), ..Creation::new(&session, LIFETIME, MANY) };
@@ -220,4 +221,21 @@ pub async fn a_log_does_not_wait_for_who_disconnected(fixture: impl Fixture) {
     let attached = attach_poll(&engine, &session, "1").await;
     let found = snapshot(&engine, &session, &attached).await;
     assert_eq!((found.gap, found.deliveries.len()), (true, 0));
+}
+
+/// The answer was lost on the way, and the node tries again.
+pub async fn making_a_session_again_makes_it_anew(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let _other = super::session(&engine, &["/a"]).await;
+    let first = publish(&engine, "/a", "1").await;
+    let missed = publish(&engine, "/a", "2").await;
+    let (session, at) = (SessionId::random(), Cursor::single(first));
+    let wanted = [Subscription { pattern: pattern("/a"), since: Position(0), replay: None }];
+    let creation =
+        Creation { traits: RESUME, resumed: Some((&at, &wanted)), ..Creation::new(&session, LIFETIME, MANY) };
+    for _ in 0..2 {
+        assert_eq!(engine.create(creation.clone()).await, Ok(Create::Created(at.clone())));
+    }
+    let attached = attach_with(&engine, &session, "1", Claim::Position(&at)).await;
+    assert_eq!(unread(&engine, &session, &attached).await, [missed]);
 }

@@ -168,3 +168,21 @@ pub async fn service_channels_reach_service_patterns_only(fixture: impl Fixture)
     let attached = attach_poll(&engine, &session, "2").await;
     assert!(snapshot(&engine, &session, &attached).await.deliveries.is_empty());
 }
+
+/// A log that was trimmed is no less so because another one fills the read.
+pub async fn a_gap_is_seen_beside_a_log_that_is_read_in_part<F: Fixture>(_: F) {
+    let fixture = F::bounded(Bounds { log_entries: 10, ..Bounds::default() }).await;
+    let (engine, _feed) = fixture.node().await;
+    for patterns in [["/a", "/b"], ["/b", "/a"]] {
+        let behind = session(&engine, &patterns).await;
+        publish(&engine, "/b", "0").await;
+        for number in 0..8 {
+            publish(&engine, "/a", &number.to_string()).await;
+        }
+        for number in 0..11 {
+            publish(&engine, "/b", &number.to_string()).await;
+        }
+        let attached = attach_poll(&engine, &behind, "1").await;
+        assert!(matches!(read(&engine, &behind, &attached, 3).await, Read::Gap(_)), "{patterns:?}");
+    }
+}

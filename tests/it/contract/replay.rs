@@ -323,7 +323,11 @@ pub async fn a_kept_log_reaches_back_for_who_resumes(fixture: impl Fixture) {
     let first = publish_kept(&engine, "/a", kept).await;
     pass(&engine, Duration::from_secs(1000)).await;
     let second = publish_kept(&engine, "/a", kept).await;
-    let (session, patterns, at) = (SessionId::random(), [(pattern("/a"), Position(0))], Cursor::single(first));
+    let (session, patterns, at) = (
+        SessionId::random(),
+        [Subscription { pattern: pattern("/a"), since: Position(0), replay: None }],
+        Cursor::single(first),
+    );
     let traits = Traits { resume: true, ..Traits::default() };
     let creation = Creation { traits, resumed: Some((&at, &patterns)), ..Creation::new(&session, LIFETIME, MANY) };
     assert_eq!(engine.create(creation).await, Ok(Create::Created(at)));

@@ -83,7 +83,7 @@ pub async fn late_record_no_resurrection(fixture: impl Fixture) {
     engine.detach(&item).await.expect("does nothing");
     engine.release(&session, attached.epoch, Some("1")).await.expect("does nothing");
     engine.written(&session, attached.epoch).await.expect("does nothing");
-    assert_eq!(engine.heartbeat(&session).await, Ok(Touch::Unknown));
+    assert_eq!(engine.heartbeat(&session, None).await, Ok(Touch::Unknown));
     assert_eq!(poll(&engine, &session, "2").await, Attach::Unknown);
     assert!(matches!(read(&engine, &session, &attached, MANY).await, Read::Unknown));
     assert_eq!(engine.subscriptions(&session, attached.epoch).await, Ok(Subscriptions::Unknown));

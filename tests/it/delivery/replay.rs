@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::support::bayeux::publish;
+use crate::support::events::EventStream;
 use crate::support::http::sample;
 use crate::support::node::{Process, TestNode, node};
 use crate::support::redis::Redis;
@@ -97,6 +98,85 @@ async fn a_replay_may_be_refused() {
     session.id = "nobody".to_owned();
     let reply = session.subscribe("/other", replay("/other", -2)).await;
     assert_eq!(reply["error"], "401:nobody:Unknown client");
+}
+
+/// An event's id must not pass what waits behind the replay.
+#[tokio::test]
+async fn live_messages_behind_a_replay_survive_a_streams_end() {
+    let node = keeping().await;
+    let mut session = Session::connected(node.addr(), Value::Null).await;
+    session.subscribed("/live").await;
+    let mut publisher = Poster::new(node.addr());
+    publish(&mut publisher, "/live", json!(1)).await;
+    publish(&mut publisher, "/kept/a", json!(2)).await;
+    session.subscribe("/kept/a", replay("/kept/a", -2)).await;
+    let mut stream = EventStream::open(node.addr(), &session.id, None).await;
+    let replayed = soon("an event", stream.next()).await.expect("the stream is open");
+    assert_eq!(data(&replayed.messages), [2]);
+    drop(stream);
+    let mut stream = EventStream::open(node.addr(), &session.id, replayed.id.as_deref()).await;
+    let mut found = Vec::new();
+    while !found.contains(&json!(1)) {
+        found.extend(data(&soon("an event", stream.next()).await.expect("the stream is open").messages));
+    }
+}
+
+/// As Faye's client begins: it polls, and then turns to its stream.
+#[tokio::test]
+async fn a_stream_goes_on_behind_what_a_poll_replayed() {
+    let node = keeping().await;
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=3 {
+        publish(&mut publisher, "/kept/a", json!(number)).await;
+    }
+    let mut session = Session::connected(node.addr(), Value::Null).await;
+    session.subscribe("/kept/a", replay("/kept/a", -2)).await;
+    assert_eq!(session.poll(Value::Null).await.data(), [1, 2, 3]);
+    let mut stream = EventStream::open(node.addr(), &session.id, None).await;
+    publish(&mut publisher, "/kept/a", json!(4)).await;
+    assert_eq!(data(&soon("an event", stream.next()).await.expect("the stream is open").messages), [4]);
+}
+
+/// The answer to a subscribe was lost: the same again.
+#[tokio::test]
+async fn a_repeated_subscribe_is_answered_alike() {
+    let node = keeping().await;
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=5 {
+        publish(&mut publisher, "/kept/a", json!(number)).await;
+    }
+    let mut session = Session::connected(node.addr(), Value::Null).await;
+    let first = session.subscribe("/kept/a", replay("/kept/a", 1)).await;
+    assert_eq!(first["ext"]["gap"], true, "{first}");
+    assert_eq!(session.subscribe("/kept/a", replay("/kept/a", 1)).await["ext"], first["ext"]);
+    assert_eq!(session.poll(Value::Null).await.data(), [3, 4, 5], "once");
+}
+
+/// The rest of it comes to the session that goes on.
+#[tokio::test]
+async fn a_replay_goes_on_under_a_new_session() {
+    let node = keeping().await;
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=3 {
+        publish(&mut publisher, "/kept/a", json!(number)).await;
+    }
+    let mut session = Session::connected(node.addr(), json!({"resume": true})).await;
+    let ext = json!({"resume": true, "replay": {"/kept/a": -2}});
+    let since = session.subscribe("/kept/a", ext).await["ext"]["since"]["/kept/a"]["0"].clone();
+    let position = session.granted["position"].clone();
+    let replayed = session.poll(json!({"position": position})).await.messages;
+    assert_eq!(data(&replayed), [1, 2, 3]);
+    // It had processed the first one when its session ended.
+    let progress = replayed[0]["ext"]["position"]["0"].clone();
+    let wanted = json!({"/kept/a": {"0": since, "replay": progress}, "/other": {"0": since, "replay": progress}});
+    let ext = json!({"resume": true, "position": position, "subscriptions": wanted});
+    let mut next = Session::new(node.addr(), ext).await;
+    assert_eq!(next.granted["subscriptions"], json!(["/kept/a"]), "what may not be replayed does not go on");
+    publish(&mut publisher, "/kept/a", json!(4)).await;
+    let mut messages = next.poll(json!({"position": position})).await.messages;
+    messages.extend(next.poll(json!({"position": position})).await.messages);
+    assert_eq!(data(&messages), [2, 3, 4]);
+    assert_eq!((&messages[0]["ext"]["replay"], &messages[2]["ext"]["replay"]), (&json!(true), &Value::Null));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use super::*;
 use crate::support::bayeux::publish;
 use crate::support::events::EventStream;
 use crate::support::node::{TestNode, node, node_with_extensions};
+use crate::support::nothing_within;
 use crate::support::redis::Redis;
 
 /// An extension that refuses subscriptions to this channel.
@@ -65,12 +66,14 @@ async fn messages_carry_their_position_for_those_who_asked() {
     let by_poll = session.poll(at(&session.granted["position"].clone())).await.messages.remove(0);
     let mut stream = EventStream::open(node.addr(), &session.id, None).await;
     publish(&mut Poster::new(node.addr()), "/a", json!(2)).await;
-    let by_stream = messages(&mut stream, 1).await.remove(0);
+    // Nobody has said yet that the first arrived: it comes again, and the client knows it.
+    let [again, by_stream] = &messages(&mut stream, 2).await[..] else { panic!("two messages") };
+    assert_eq!(again, &by_poll);
 
     assert_eq!(by_socket, by_poll);
     assert_eq!(by_poll["ext"]["mine"], 1);
     let number = |message: &Value| message["ext"]["position"]["0"].as_u64().expect("a number");
-    assert!(number(&by_poll) > 99 && number(&by_stream) > number(&by_poll), "{by_poll} {by_stream}");
+    assert!(number(&by_poll) > 99 && number(by_stream) > number(&by_poll), "{by_poll} {by_stream}");
     assert_eq!(plain.poll(Value::Null).await.messages[0]["ext"], message["ext"], "others get what was published");
 }
 
@@ -143,6 +146,31 @@ async fn a_gap_is_told_by_poll_and_by_socket() {
     assert_eq!((last.data(), &last.reply["ext"]), (vec![], &Value::Null));
 }
 
+/// Nothing comes before it is told: else a client whose socket breaks in between would never know.
+#[tokio::test]
+async fn a_gap_on_a_socket_is_told_before_anything_else() {
+    let node = node(|config| config.limits.log_entries = 2).await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    let start = session.granted["position"].clone();
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=4 {
+        publish(&mut publisher, "/a", json!(number)).await;
+    }
+    // Answered at once, before the logs are read.
+    let mut socket = Socket::open(node.addr()).await;
+    socket.send(&session.connect_message(at(&start), false)).await;
+    let (before, first) = until_reply(&mut socket).await;
+    assert_eq!((before, &first["ext"]["gap"]), (vec![], &Value::Null));
+    nothing_within(Duration::from_millis(200), "no message passes the gap", socket.next()).await;
+    // Also a connect that is not held tells it.
+    socket.send(&session.connect_message(at(&start), false)).await;
+    let (before, told) = until_reply(&mut socket).await;
+    assert_eq!((before, &told["ext"]["gap"]), (vec![], &json!(true)));
+    let frames = [soon("a frame", socket.next()).await, soon("a frame", socket.next()).await];
+    assert_eq!(data(&frames.into_iter().flatten().flatten().collect::<Vec<_>>()), [3, 4]);
+}
+
 #[tokio::test]
 async fn a_stream_is_told_of_a_gap() {
     let node = node(|config| config.limits.log_entries = 2).await;
@@ -159,26 +187,131 @@ async fn a_stream_is_told_of_a_gap() {
 }
 
 #[tokio::test]
-async fn malformed_positions_are_refused() {
+async fn malformed_positions_are_refused_where_they_were_asked_for() {
     let node = node(|_| ()).await;
     let mut poster = Poster::new(node.addr());
-    let session = resuming(&node).await;
     for position in [json!(5), json!({"x": 1}), json!({"0": -1}), json!({"0": "1"}), json!([1])] {
-        let connect = json!({"channel": "/meta/connect", "clientId": session.id, "connectionType": "long-polling",
-            "id": "1", "ext": {"position": position}});
-        let reply = poster.post(&connect).await.remove(0);
-        assert_eq!(reply["error"], "400:ext.position:Malformed", "{position}");
         let handshake = json!({"channel": "/meta/handshake", "version": "1.0", "id": "h",
             "supportedConnectionTypes": ["long-polling"], "ext": {"resume": true, "position": position}});
         let reply = poster.post(&handshake).await.remove(0);
         assert_eq!(reply["error"], "400:ext.position:Malformed", "{position}");
     }
+    // Without `resume` the field is the client's own.
+    let handshake = json!({"channel": "/meta/handshake", "version": "1.0", "id": "h",
+        "supportedConnectionTypes": ["long-polling"], "ext": {"position": {"lat": 1, "lng": 2}}});
+    let reply = poster.post(&handshake).await.remove(0);
+    assert_eq!((&reply["successful"], &reply["ext"]), (&json!(true), &Value::Null), "{reply}");
+    let connect = json!({"channel": "/meta/connect", "clientId": reply["clientId"], "connectionType": "long-polling",
+        "id": "1", "ext": {"position": {"lat": 1, "65535": 1}}});
+    assert_eq!(poster.post(&connect).await[0]["successful"], true);
     let many: Vec<_> = (0..1001).map(|number| format!("/c/{number}")).collect();
     let handshake = json!({"channel": "/meta/handshake", "version": "1.0", "id": "h",
         "supportedConnectionTypes": ["long-polling"],
         "ext": {"resume": true, "position": {"0": 1}, "subscriptions": many}});
     let reply = poster.post(&handshake).await.remove(0);
     assert_eq!(reply["error"], "403::Too many subscriptions: the limit is 1000");
+}
+
+/// What a stream brings must not pass what a poll's lost reply carried.
+#[tokio::test]
+async fn a_stream_beside_a_lost_reply_leaves_nothing_out() {
+    let node = node(|_| ()).await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    let mut publisher = Poster::new(node.addr());
+    publish(&mut publisher, "/a", json!(1)).await;
+    let start = session.granted["position"].clone();
+    assert_eq!(session.poll(at(&start)).await.data(), [1], "and this reply is lost");
+    let mut stream = EventStream::open(node.addr(), &session.id, None).await;
+    publish(&mut publisher, "/a", json!(2)).await;
+    assert_eq!(data(&messages(&mut stream, 2).await), [1, 2]);
+}
+
+/// A heartbeat says where the client is, and nothing else moves it.
+#[tokio::test]
+async fn a_streams_heartbeats_say_where_the_client_is() {
+    let node = node(|config| config.timeout = Duration::from_millis(400)).await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    let start = session.granted["position"].clone();
+    let mut stream = EventStream::open(node.addr(), &session.id, None).await;
+    publish(&mut Poster::new(node.addr()), "/a", json!(1)).await;
+    assert_eq!(data(&messages(&mut stream, 1).await), [1]);
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let mut heartbeat = session.connect_message(at(&start), false);
+        heartbeat["connectionType"] = json!("eventsource");
+        assert_eq!(session.poster.post(&heartbeat).await[0]["successful"], true);
+    }
+    drop(stream);
+    let mut stream = EventStream::open(node.addr(), &session.id, None).await;
+    assert_eq!(data(&messages(&mut stream, 1).await), [1], "it never said that it had it");
+}
+
+/// An extension drops what this client shall not see: it must not ask for it for ever.
+#[tokio::test]
+async fn dropped_messages_are_passed() {
+    struct Deaf;
+    impl weft::Extension for Deaf {
+        fn outgoing<'a>(
+            &'a self,
+            message: &'a mut weft::Message,
+            _request: &'a weft::RequestInfo,
+        ) -> futures_util::future::BoxFuture<'a, weft::Verdict> {
+            let drops = message.channel == "/a" && message.data.is_some();
+            Box::pin(std::future::ready(if drops { weft::Verdict::Drop } else { weft::Verdict::Pass }))
+        }
+
+        fn wants_outgoing(&self) -> bool {
+            true
+        }
+    }
+    let node = node_with_extensions(Deaf, Nothing, |config| config.timeout = Duration::from_secs(1)).await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    publish(&mut Poster::new(node.addr()), "/a", json!(1)).await;
+    let poll = session.poll(at(&session.granted["position"].clone())).await;
+    assert_eq!(poll.data(), Vec::<Value>::new());
+    let passed = &poll.reply["ext"]["position"];
+    assert!(passed["0"].as_u64() > session.granted["position"]["0"].as_u64(), "{}", poll.reply);
+    let message = session.connect_message(at(passed), true);
+    let start = tokio::time::Instant::now();
+    Poll::from_replies(soon("the poll is answered", session.poster.post(&message)).await).accepted();
+    assert!(start.elapsed() > Duration::from_millis(900), "held: there is nothing to ask for");
+}
+
+/// Not even by a pattern that covers it, and not by another name.
+#[tokio::test]
+async fn nobody_goes_on_with_what_is_hidden() {
+    struct Prefixes;
+    impl weft::Extension for Prefixes {
+        fn incoming<'a>(
+            &'a self,
+            message: &'a mut weft::Message,
+            _request: &'a weft::RequestInfo,
+        ) -> futures_util::future::BoxFuture<'a, weft::Verdict> {
+            let wanted = message.subscription.as_ref().map(|wanted| wanted.get().to_owned());
+            if message.channel == "/meta/subscribe" && wanted.as_deref() == Some("\"/t/news\"") {
+                message.subscription = serde_json::value::to_raw_value("/tenant1/news").ok();
+            }
+            Box::pin(std::future::ready(weft::Verdict::Pass))
+        }
+    }
+    let node = node_with_extensions(Prefixes, Nothing, |config| {
+        config.retention = vec![weft::node::RetentionConfig {
+            channels: "/secret/**".to_owned(),
+            age: Duration::from_secs(60),
+            length: 10,
+            replay: false,
+        }];
+    })
+    .await;
+    let wanted = json!({"/secret/x": true, "/secret/*": true, "/**": true, "/*": true, "/t/news": true});
+    let ext = json!({"resume": true, "position": {"0": 1}, "subscriptions": wanted});
+    let session = Session::new(node.addr(), ext).await;
+    let mut granted: Vec<_> = session.granted["subscriptions"].as_array().expect("a list").clone();
+    granted.sort_by_key(Value::to_string);
+    assert_eq!(granted, [json!("/*"), json!("/tenant1/news")]);
 }
 
 /// A Redis without its data: the new session says so, and goes on.

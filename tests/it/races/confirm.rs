@@ -135,14 +135,14 @@ pub async fn eventsource_post_never_supersedes(world: World) {
     let session = here.session(&["/a"]).await;
     let stream = here.attach(&session, Link::Stream { last_event: None }).await;
     settle(&here, &stream).await;
-    assert_eq!(there.store.heartbeat(&session).await, Ok(Touch::Alive));
+    assert_eq!(there.store.heartbeat(&session, None).await, Ok(Touch::Alive));
     here.publish("/a", 1).await;
     assert_eq!(take(&here, &stream, 1).await, [1]);
     stream.flushed(&stream.sent());
     here.sessions.commit().await;
     for _ in 0..2 {
         world.advance(LIFETIME / 3).await;
-        there.store.heartbeat(&session).await.expect("alive");
+        there.store.heartbeat(&session, None).await.expect("alive");
     }
     drop(stream);
     assert!(there.poll_now(&session, "9").await.is_empty());

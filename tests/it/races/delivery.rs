@@ -86,7 +86,11 @@ pub(super) async fn gap_told_once(world: World) {
     here.store.unsubscribe(&session, &forget).await.expect("unsubscribed");
     here.publish("/a", 2).await;
     let resumed = SessionId::random();
-    let patterns = ["/a", "/b"].map(|name| (Pattern::parse(name).expect("valid"), Position(0)));
+    let patterns = ["/a", "/b"].map(|name| Subscription {
+        pattern: Pattern::parse(name).expect("valid"),
+        since: Position(0),
+        replay: None,
+    });
     let Word::At(at) = &start else { unreachable!("it was made so") };
     let creation =
         Creation { traits: RESUME, resumed: Some((at, &patterns)), ..Creation::new(&resumed, LIFETIME, 100) };

@@ -135,7 +135,7 @@ impl Run {
             if let Some(Ok(outcome)) =
                 member.call(member.node.store.subscribe(&client.session(), &parsed, 100, None)).await
             {
-                let (Subscribe::Added { since, .. } | Subscribe::Kept { since }) = outcome else {
+                let (Subscribe::Added { since, .. } | Subscribe::Kept { since, .. }) = outcome else {
                     panic!("{outcome:?}: {}", client.history())
                 };
                 client.started.borrow_mut().insert(pattern, since);
@@ -350,7 +350,11 @@ impl Run {
                 .started
                 .borrow()
                 .iter()
-                .map(|(name, since)| (Pattern::parse(name).expect("valid"), *since))
+                .map(|(name, since)| Subscription {
+                    pattern: Pattern::parse(name).expect("valid"),
+                    since: *since,
+                    replay: None,
+                })
                 .collect(),
         );
         loop {

@@ -10,5 +10,5 @@ if not limit then
   redis.call('HSET', session_key(id), 'active', text(at))
   return nil
 end
-if at - tonumber(found.active) < limit then return nil end
+if at - (tonumber(found.active) or at) < limit then return nil end
 return finish(id, 'inactive')

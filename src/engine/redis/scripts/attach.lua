@@ -174,7 +174,10 @@ elseif link == 'stream' then
     local fought_over = since and at - since < FIGHT_WINDOW and (number('fight_count') or 0) >= FIGHT
     if fought_over and last_epoch < number('epoch') then return { 'closed' } end
   end
-  if pending then
+  if string.find(fields.traits, 'r') then
+    -- The client remembers its position: that must not pass anything that may not have arrived.
+    start = cursor
+  elseif pending then
     -- What a poll's reply carries lies below the events of the stream, and may not have arrived.
     start = math.max(pending, cursor, last)
   else
@@ -209,10 +212,26 @@ write({
   heartbeat_after = '',
   flushed = '',
   flushed_before = '',
+  flushed_replays = '',
+  flushed_replays_before = '',
 })
 
 local subscribed = subscriptions(id, fields.count)
 if not subscribed then return { 'unknown' } end
+if link == 'stream' and pending then
+  -- Replays go on behind what a poll's reply may just be carrying, as live messages do.
+  local carried = {}
+  for since, position, pattern in string.gmatch(fields.pending_replays, '(%d+) (%d+) ([^\n]+)') do
+    carried[pattern] = { since, position }
+  end
+  for index = 1, #subscribed, 2 do
+    local moved = carried[subscribed[index]]
+    local since, from = string.match(subscribed[index + 1], '^(%d+):(%d+)')
+    if moved and since == moved[1] and tonumber(moved[2]) > tonumber(from) then
+      subscribed[index + 1] = tonumber(moved[2]) < tonumber(since) and since .. ':' .. moved[2] or since
+    end
+  end
+end
 local heads, patterns = {}, #subscribed / 2
 for begin = 1, patterns, 1000 do
   local keys = {}

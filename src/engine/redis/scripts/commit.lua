@@ -13,8 +13,12 @@ local function commit(id, epoch, version, upto, kind, replays)
   if found.version ~= version then return 'outdated' end
   upto = math.min(upto, top)
   if kind == 'flushed' then
-    redis.call('HSET', session_key(id), 'flushed', text(math.max(tonumber(found.flushed) or 0, upto)))
-  elseif upto > tonumber(found.cursor) then
+    -- Each report of replays holds all before it.
+    redis.call('HSET', session_key(id), 'flushed', text(math.max(tonumber(found.flushed) or 0, upto)),
+      'flushed_replays', replays)
+    return 'committed'
+  end
+  if upto > tonumber(found.cursor) then
     local pending = tonumber(found.pending_upto)
     -- What a poll carried below it needs no confirmation any more.
     local carried = pending and pending <= upto and found.pending_replays == ''

@@ -34,12 +34,19 @@ local function append(pattern, previous, message, kept_age, kept_length)
   if kept_age then
     -- What is retained, and what its subscribers may still need: a replay under way must not be overtaken.
     most, oldest = keep + kept_length, math.max(age, kept_age)
-    life = math.max(ttl, math.ceil(kept_age / 1000))
+    -- It is extended once in a quarter of the age.
+    life = math.max(ttl, math.ceil(kept_age / 1000 * 1.25))
   end
-  local stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, 'p', previous, 'm', message)
+  local fields = { 'p', previous, 'm', message }
+  if kept_age then
+    -- Numbered, so that the newest so many are found without counting.
+    local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+    fields[5], fields[6] = 'n', text((last and tonumber(last[2][6]) or 0) + 1)
+  end
+  local stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, unpack(fields))
   if type(stored) == 'table' and stored.err then return '!' .. stored.err end
   local fresh = not stored
-  if fresh then redis.call('XADD', log, id, 'p', previous, 'm', message) end
+  if fresh then redis.call('XADD', log, id, unpack(fields)) end
   redis.call('SET', root .. 'head:' .. pattern, text(position), 'KEEPTTL')
   -- Keys are refreshed, and old entries go, when a log crosses into another slice of time.
   local slice = oldest / 4

@@ -36,12 +36,21 @@ local function take(pattern, from)
   if not head then
     gap = true
     -- Redis lost it: it begins anew, so that this is told once.
-    if is_told then enter(pattern, id, now(), text(clock())) end
+    if is_told then
+      although_memory_is_short()
+      enter(pattern, id, now(), text(clock()))
+    end
     return
   end
   if head <= tonumber(from) then return end
   local log, last, messages, bytes, step = root .. 'log:' .. pattern, from, 0, 0, 4
-  local top = cut < math.huge and text(cut) .. '-0' or '+'
+  local top = '+'
+  if cut < math.huge then
+    -- What lies past the cut is not given now, and must not be passed over unseen when it is: its predecessor tells.
+    top = text(cut) .. '-0'
+    local first = redis.call('XRANGE', log, '(' .. from .. '-0', '+', 'COUNT', 1)[1]
+    if not first or tonumber(first[2][2]) > tonumber(from) then gap = true end
+  end
   repeat
     local chunk = redis.call('XRANGE', log, '(' .. last .. '-0', top, 'COUNT', step)
     for _, entry in ipairs(chunk) do

@@ -37,7 +37,7 @@ end
 
 -- Seconds for which the keys of a log live.
 local function lasting(pattern)
-  return math.max(ttl, math.ceil((retained(pattern) or 0) / 1000))
+  return math.max(ttl, math.ceil((retained(pattern) or 0) / 1000 * 1.25))
 end
 
 -- A session is a subscriber from now on; the first one of a pattern makes its log, which begins at `since`.
@@ -64,7 +64,11 @@ local function leave(pattern, id, may_return)
   local members = root .. 'subscribers:' .. pattern
   redis.call('SREM', members, id)
   -- Half a key's life: as long as an entry's.
-  if may_return then redis.call('SET', root .. 'lingers:' .. pattern, text(now() + ttl * 500), 'EX', ttl) end
+  if may_return then
+    redis.call('SET', root .. 'lingers:' .. pattern, text(now() + ttl * 500), 'EX', ttl)
+    redis.call('EXPIRE', root .. 'head:' .. pattern, lasting(pattern))
+    redis.call('EXPIRE', root .. 'log:' .. pattern, lasting(pattern))
+  end
   if redis.call('EXISTS', members) == 0 and not retained(pattern) and not lingers(pattern) then forget(pattern) end
 end
 
@@ -122,15 +126,16 @@ end
 local function replayed(id, lines)
   for of, position, pattern in string.gmatch(lines, '(%d+) (%d+) ([^\n]+)') do
     local value = redis.call('HGET', subscriptions_key(id), pattern) or ''
-    local since, from = string.match(value, '^(%d+):(%d+)$')
+    local since, from, told = string.match(value, '^(%d+):(%d+)(.*)$')
     if since == of and tonumber(position) > tonumber(from) then
       local left = tonumber(position) < tonumber(since)
-      redis.call('HSET', subscriptions_key(id), pattern, left and since .. ':' .. position or since)
+      redis.call('HSET', subscriptions_key(id), pattern, left and since .. ':' .. position .. told or since)
     end
   end
 end
 
--- Pattern and start of each subscription ("since", or "since:from" while a replay is due), flat; nil when Redis lost some of them: then the session was ended.
+-- Pattern and start of each subscription ("since"; while a replay is due "since:from", and ":g" if its beginning was not
+-- kept), flat; nil when Redis lost some of them: then the session was ended.
 local function subscriptions(id, count)
   local flat = redis.call('HGETALL', subscriptions_key(id))
   if #flat ~= 2 * tonumber(count) then

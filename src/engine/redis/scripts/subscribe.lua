@@ -1,34 +1,41 @@
 -- Adds a subscription, from now on, and tells the node that holds the session. One that exists keeps its start.
 -- ARGV   3 session, 4 pattern, 5 subscriptions that the session may have, 6 wished replay: '' | all | position after
 --        which, 7 age in ms and 8 number of messages beyond which nothing is replayed
--- gives  {added, its start, position past which the replay lies or '', gap: 1 | ''} | {kept, its start} | {too_many}
---        | {unknown}
--- cost   constant; with a replay of a log that holds more than so many, a step for each of them
+-- gives  {added, its start, position past which the replay lies or '', gap: 1 | ''} | {kept, its start, position
+--        past which its replay is still due or '', gap} | {too_many} | {unknown}
+-- cost   constant; with a replay some fifty steps
 local id, pattern, wish = ARGV[3], ARGV[4], ARGV[6]
 local found = session(id, { 'node', 'version', 'count' })
 if not found then return { 'unknown' } end
 local known = redis.call('HGET', subscriptions_key(id), pattern)
-if known then return { 'kept', string.match(known, '^%d+') } end
+if known then
+  -- Asked again, because the first answer was lost: the same, as far as it still holds.
+  local since, progress, told = string.match(known, '^(%d+):?(%d*):?(g?)$')
+  return { 'kept', since, progress, told == 'g' and '1' or '' }
+end
 if tonumber(found.count) >= tonumber(ARGV[5]) then return { 'too_many' } end
 local at = now()
 local since = tick(at, 1)
 local log, head = root .. 'log:' .. pattern, tonumber(redis.call('GET', root .. 'head:' .. pattern) or nil)
 
--- The position past which everything lies that is kept.
+-- The position past which everything lies that is kept. Entries are numbered: the last one that is too old is found by
+-- halving.
 local function kept_past(age, length)
   local past = math.max((at - age) * 1024 - 1, 0)
-  if redis.call('XLEN', log) <= length then return past end
-  local edge, seen = '+', 0
-  repeat
-    local chunk = redis.call('XREVRANGE', log, edge, '-', 'COUNT', math.min(100, length + 1 - seen))
-    if #chunk == 0 then return past end
-    local last = chunk[#chunk][1]
-    local position = tonumber(string.match(last, '^%d+'))
-    if position <= past then return past end
-    edge, seen = '(' .. last, seen + #chunk
-    if seen > length then past = position end
-  until seen > length
-  return past
+  local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  local spare = newest and (tonumber(newest[2][6]) or 0) - length or 0
+  if spare <= 0 then return past end
+  local low, high = past, tonumber(string.match(newest[1], '^%d+'))
+  while high > low do
+    local middle = math.floor((low + high) / 2)
+    local entry = redis.call('XRANGE', log, '(' .. text(middle) .. '-0', '+', 'COUNT', 1)[1]
+    if (tonumber(entry[2][6]) or 0) <= spare then
+      low = tonumber(string.match(entry[1], '^%d+'))
+    else
+      high = middle
+    end
+  end
+  return low
 end
 
 local from, gap = nil, false
@@ -52,7 +59,8 @@ end
 
 local start, version = text(since), text(found.version + 1)
 local due = from and head and from < since
-redis.call('HSET', subscriptions_key(id), pattern, due and start .. ':' .. text(from) or start)
+local value = due and start .. ':' .. text(from) .. (gap and ':g' or '') or start
+redis.call('HSET', subscriptions_key(id), pattern, value)
 redis.call('EXPIRE', subscriptions_key(id), ttl)
 redis.call('HSET', session_key(id), 'version', version, 'count', text(found.count + 1))
 enter(pattern, id, at, start)

@@ -31,6 +31,15 @@ if not spared or at >= spared then
   end
 end
 
+-- What is retained must be looked after; what is not there any more is not retained.
+for _, pattern in ipairs(redis.call('HRANDFIELD', root .. 'kept', SAMPLE)) do
+  if redis.call('EXISTS', root .. 'head:' .. pattern) == 0 then
+    redis.call('HDEL', root .. 'kept', pattern)
+  else
+    redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
+  end
+end
+
 local age = tonumber(ARGV[8])
 for _, pattern in ipairs(redis.call('ZRANGEBYSCORE', root .. 'logs', '-inf', text(at), 'LIMIT', 0, ARGV[4])) do
   redis.call('ZADD', root .. 'logs', text(at + age / 2), pattern)

@@ -301,7 +301,7 @@ impl Partition {
         let Some(session) = self.sessions.get(request.session) else { return Attach::Unknown };
         let head = |pattern: &Pattern| self.logs.get(pattern).map(Log::head).unwrap_or_default();
         let mut subscriptions = subscriptions_of(session);
-        if matches!(request.link, Link::Stream { .. }) {
+        if matches!(request.link, Link::Stream { .. }) && !session.traits.resume {
             // Behind what a poll's reply may just be carrying, as with live messages.
             for moved in session.carried() {
                 let of = |one: &&mut Subscription| one.pattern == moved.pattern && one.since == moved.since;

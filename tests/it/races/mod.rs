@@ -289,6 +289,8 @@ struct Told {
     upto: Cursor,
     gap: Option<Cursor>,
     form: Form,
+    /// They belong to a replay.
+    replayed: bool,
 }
 
 /// How a poll was answered.
@@ -306,7 +308,8 @@ impl Answer {
     fn of(outcome: PollOutcome) -> Self {
         match outcome {
             PollOutcome::Deliver { batch, upto, receipt } => {
-                let told = Told { positions: positions(&batch.deliveries), upto, gap: batch.gap, form: batch.form };
+                let (positions, form) = (positions(&batch.deliveries), batch.form);
+                let told = Told { positions, upto, gap: batch.gap, form, replayed: batch.replayed };
                 Self::Messages(numbers(&batch.deliveries), receipt, told)
             }
             PollOutcome::Empty => Self::Empty,

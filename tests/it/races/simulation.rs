@@ -1,6 +1,6 @@
 //! Random operations on three nodes that share an engine: clients that poll, repeat, overlap, cut their polls, switch to
 //! sockets and streams and lose replies, in Faye's way and in CometD's, with acknowledgements and with resume, under new
-//! sessions too; publishers that send again what was not acknowledged; subscriptions that come and go; nodes that crash or
+//! sessions too, and with replays; publishers that send again what was not acknowledged; subscriptions that come and go; nodes that crash or
 //! stop in order; feeds and connections that are cut; a Redis that stands still. Afterwards every message that a client was owed has come,
 //! each channel's in the order in which they were stored, twice only where something failed, and never twice to a client
 //! that resumes.
@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use tokio_util::sync::CancellationToken;
 
-use self::client::{Client, Kind};
+use self::client::{Client, Kind, Replaying};
 use super::*;
 use crate::support::within;
 
@@ -34,12 +34,18 @@ struct Run {
     clients: Vec<Client>,
     /// Channel of each number published.
     published: RefCell<Vec<&'static str>>,
+    /// Acknowledged numbers of the channel that is kept, in the order of their acknowledgement.
+    kept: RefCell<Vec<u64>>,
     /// Where each acknowledged number was stored.
     stored: RefCell<HashMap<u64, Position>>,
     /// Nodes started so far: each has random delays of its own.
     started: Cell<u64>,
     seed: u64,
 }
+
+/// The channel that is kept for subscribers to come.
+const KEPT: &str = "/d";
+const RETENTION: Retention = Retention { age: Duration::from_secs(3600), length: 100_000 };
 
 /// A node, and whether it has crashed.
 struct Member {
@@ -88,7 +94,8 @@ impl Run {
         let fingerprint = Some(Fingerprint(u128::from(number).to_le_bytes()));
         loop {
             let member = self.node();
-            let publication = Publication { fingerprint, ..Publication::new(parsed.clone(), array.clone()) };
+            let retention = (channel == KEPT).then_some(RETENTION);
+            let publication = Publication { fingerprint, retention, ..Publication::new(parsed.clone(), array.clone()) };
             match member.call(member.node.store.publish(publication)).await {
                 Some(Ok(Published::Stored(position))) => {
                     self.stored.borrow_mut().insert(number, position);
@@ -101,6 +108,9 @@ impl Run {
                 // Not acknowledged, not owed: it may come all the same.
                 Some(Err(_)) | None => return,
             }
+        }
+        if channel == KEPT {
+            self.kept.borrow_mut().push(number);
         }
         for (client, before) in self.clients.iter().zip(before) {
             let bring: BTreeSet<_> = client.matching(&parsed).intersection(&before).copied().collect();
@@ -117,6 +127,9 @@ impl Run {
         if let Some(number) = number.filter(|_| self.chance(50)) {
             client.subscribed.borrow_mut().remove(pattern);
             client.started.borrow_mut().remove(pattern);
+            if pattern == KEPT {
+                *client.replaying.borrow_mut() = None;
+            }
             client.note(format!("unsubscribe {pattern}"));
             // What only this pattern brought need not come any more.
             client.owed.borrow_mut().retain(|_, bring| {
@@ -130,15 +143,25 @@ impl Run {
                 }
             }
         }
+        let replays = pattern == KEPT && number.is_none();
+        let wish = replays.then_some(ReplayWish { after: None, retention: RETENTION });
+        let expected = self.kept.borrow().clone();
+        if replays {
+            *client.replaying.borrow_mut() =
+                Some(Replaying { since: Position(0), expected, received: Vec::new(), upto: Position(0) });
+        }
         loop {
             let member = self.node();
             if let Some(Ok(outcome)) =
-                member.call(member.node.store.subscribe(&client.session(), &parsed, 100, None)).await
+                member.call(member.node.store.subscribe(&client.session(), &parsed, 100, wish)).await
             {
                 let (Subscribe::Added { since, .. } | Subscribe::Kept { since, .. }) = outcome else {
                     panic!("{outcome:?}: {}", client.history())
                 };
                 client.started.borrow_mut().insert(pattern, since);
+                if let Some(replaying) = client.replaying.borrow_mut().as_mut().filter(|_| replays) {
+                    replaying.since = since;
+                }
                 break;
             }
         }
@@ -215,7 +238,7 @@ impl Run {
                     } else {
                         receipt.written();
                         client.note(format!("received {numbers:?}"));
-                        client.receive(&numbers, &told.positions);
+                        client.receive(&numbers, &told.positions, told.replayed);
                         client.acked.set(told.upto.get(PartitionId::default()));
                         return;
                     }
@@ -223,6 +246,10 @@ impl Run {
                 Some(Answer::Empty) => return,
                 Some(Answer::Released | Answer::Unknown) => panic!("the session must live: {}", client.history()),
                 Some(Answer::Hangup | Answer::Unavailable) | None => {}
+            }
+            if client.kind == Kind::Resume && self.chance(20) {
+                // It turns to a stream, and comes back to the connect that was not answered.
+                self.stream(client).await;
             }
             if client.kind.says_that_it_failed() {
                 id = client.id();
@@ -258,7 +285,7 @@ impl Run {
                     assert_eq!(batch.gap, None, "{}", client.history());
                     let (numbers, positions) = (numbers(&batch.deliveries), positions(&batch.deliveries));
                     client.note(format!("socket received {numbers:?}"));
-                    client.receive(&numbers, &positions);
+                    client.receive(&numbers, &positions, batch.replayed);
                     if self.chance(60) {
                         // The pong arrives, or the next connect with the number of this reply.
                         client.acked.set(held.sent().cursor.get(PartitionId::default()));
@@ -308,14 +335,16 @@ impl Run {
             match tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await {
                 Ok(Some(Step::Ready)) => {
                     let written = held.sent();
-                    let deliveries = held.take(200).deliveries;
+                    let batch = held.take(200);
+                    assert_eq!(batch.gap, None, "{}", client.history());
+                    let deliveries = batch.deliveries;
                     let arrive = if self.chance(80) { deliveries.len() } else { self.below(deliveries.len() + 1) };
-                    for delivery in &deliveries[..arrive] {
+                    for delivery in deliveries[..arrive].iter().filter(|_| !batch.replayed) {
                         cursor.raise(delivery.partition, delivery.position);
                     }
                     let numbers = numbers(&deliveries[..arrive]);
                     client.note(format!("stream received {numbers:?}"));
-                    client.receive(&numbers, &positions(&deliveries[..arrive]));
+                    client.receive(&numbers, &positions(&deliveries[..arrive]), batch.replayed);
                     *client.last_event.borrow_mut() = Some(LastEvent { epoch: held.epoch(), cursor: cursor.clone() });
                     if arrive < deliveries.len() {
                         break;
@@ -353,7 +382,7 @@ impl Run {
                 .map(|(name, since)| Subscription {
                     pattern: Pattern::parse(name).expect("valid"),
                     since: *since,
-                    replay: None,
+                    replay: client.replaying.borrow().as_ref().filter(|_| *name == KEPT).map(|one| one.upto),
                 })
                 .collect(),
         );
@@ -432,6 +461,15 @@ impl Run {
         let distinct: BTreeSet<u64> = received.iter().copied().collect();
         let lost: Vec<_> = client.owed.borrow().keys().filter(|number| !distinct.contains(number)).copied().collect();
         assert!(lost.is_empty(), "lost {lost:?}: {}", client.history());
+        if let Some(replaying) = client.replaying.borrow().as_ref() {
+            let distinct: BTreeSet<u64> = replaying.received.iter().copied().collect();
+            let lost: Vec<_> = replaying.expected.iter().filter(|number| !distinct.contains(number)).collect();
+            assert!(lost.is_empty(), "of a replay, lost {lost:?}: {}", client.history());
+            if client.undisturbed.get() || client.kind == Kind::Resume {
+                let (all, twice) = (&replaying.received, replaying.received.len() - distinct.len());
+                assert_eq!(twice, 0, "replayed twice, of {all:?}: {}", client.history());
+            }
+        }
         let mut first_seen = BTreeSet::new();
         let mut newest: HashMap<&str, Position> = HashMap::new();
         let (stored, published) = (self.stored.borrow(), self.published.borrow());
@@ -455,6 +493,7 @@ async fn run(seed: u64, world: World) {
         clients: Vec::new(),
         published: RefCell::default(),
         stored: RefCell::default(),
+        kept: RefCell::default(),
         started: Cell::new(0),
         seed,
     };
@@ -515,7 +554,7 @@ async fn run(seed: u64, world: World) {
                 let numbers = match poll.await {
                     Ok(Answer::Messages(numbers, receipt, told)) => {
                         receipt.written();
-                        client.receive(&numbers, &told.positions);
+                        client.receive(&numbers, &told.positions, told.replayed);
                         client.acked.set(told.upto.get(PartitionId::default()));
                         numbers
                     }

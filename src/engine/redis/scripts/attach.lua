@@ -218,7 +218,7 @@ write({
 
 local subscribed = subscriptions(id, fields.count)
 if not subscribed then return { 'unknown' } end
-if link == 'stream' and pending then
+if link == 'stream' and pending and not string.find(fields.traits, 'r') then
   -- Replays go on behind what a poll's reply may just be carrying, as live messages do.
   local carried = {}
   for since, position, pattern in string.gmatch(fields.pending_replays, '(%d+) (%d+) ([^\n]+)') do

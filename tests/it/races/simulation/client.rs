@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// The replay that a client has asked for last.
+pub(super) struct Replaying {
+    /// Its subscription's start.
+    pub(super) since: Position,
+    /// What must come.
+    pub(super) expected: Vec<u64>,
+    /// What came, in order, with repetitions.
+    pub(super) received: Vec<u64>,
+    /// The newest position of it that came.
+    pub(super) upto: Position,
+}
+
 /// How a client confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -41,6 +53,7 @@ pub(super) struct Client {
     pub(super) owed: RefCell<BTreeMap<u64, BTreeSet<(&'static str, usize)>>>,
     /// What came, in order, with repetitions.
     pub(super) received: RefCell<Vec<u64>>,
+    pub(super) replaying: RefCell<Option<Replaying>>,
     /// Nothing was lost or repeated on purpose so far: nothing may come twice.
     pub(super) undisturbed: Cell<bool>,
     /// The last event of its last stream.
@@ -62,6 +75,7 @@ impl Client {
             started: RefCell::default(),
             owed: RefCell::default(),
             received: RefCell::default(),
+            replaying: RefCell::default(),
             undisturbed: Cell::new(true),
             last_event: RefCell::default(),
             next_id: Cell::default(),
@@ -88,7 +102,19 @@ impl Client {
     }
 
     /// Messages arrive.
-    pub(super) fn receive(&self, numbers: &[u64], positions: &[Position]) {
+    pub(super) fn receive(&self, numbers: &[u64], positions: &[Position], replayed: bool) {
+        if replayed {
+            // What comes of a replay that was given up in the meantime is nobody's.
+            let mut replaying = self.replaying.borrow_mut();
+            let Some(replaying) = replaying.as_mut() else { return };
+            for (number, position) in numbers.iter().zip(positions) {
+                if self.kind != Kind::Resume || *position > replaying.upto {
+                    replaying.upto = replaying.upto.max(*position);
+                    replaying.received.push(*number);
+                }
+            }
+            return;
+        }
         let mut received = self.received.borrow_mut();
         for (number, position) in numbers.iter().zip(positions) {
             let mut known = self.position.borrow_mut();

@@ -29,15 +29,23 @@ async fn sessions_leave_nothing() {
             }
         }
     });
-    workers.await;
-    let peak = size().await;
-    assert!(peak > before + 10, "there was something to leave behind: {before}, then {peak}");
+    // Looked at all the while: one request that takes long, and what the others have left is gone before it ends.
+    let mut peak = 0;
+    let mut look = tokio::time::interval(Duration::from_millis(200));
+    tokio::pin!(workers);
+    loop {
+        tokio::select! {
+            () = &mut workers => break,
+            _ = look.tick() => peak = peak.max(size().await),
+        }
+    }
+    assert!(peak > before + 100, "there was something to leave behind: {before}, then {peak}");
     let after = eventually(Duration::from_secs(60), "Redis holds as many keys as before", async || {
         let now = size().await;
         (now <= before).then_some(now)
     })
     .await;
-    println!("{SESSIONS} sessions: {before} keys before, {peak} when the last had come, {after} afterwards");
+    println!("{SESSIONS} sessions: {before} keys before, {peak} at most, {after} afterwards");
     let sessions: u64 = cluster.redis(&["ZCARD", "{weft:0}:deadlines"]).await;
     assert_eq!(sessions, 3, "the nodes' own");
     cluster.stop().await;

@@ -9,6 +9,7 @@ mod process;
 
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,9 +18,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use process::Process;
 use serde_json::json;
 use tokio_util::task::TaskTracker;
-use weft::bayeux::{Channel, Pattern};
+use weft::bayeux::{Channel, Fingerprint, Pattern};
 use weft::engine::redis::{RedisNode, RedisSettings};
-use weft::engine::{Create, Creation, Engine, Link, NodeId, Publication, SessionId, Store, Subscribe};
+use weft::engine::{Create, Creation, Engine, Link, NodeId, Publication, Published, SessionId, Store, Subscribe};
 use weft::hub::{ControlSink, Hub};
 use weft::metrics::Metrics;
 use weft::session::{AttachOutcome, Held, Limits, Sessions};
@@ -47,6 +48,9 @@ struct Arguments {
     /// Rounds.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// With fingerprints, by which a repeated publish is known, as the messages of Faye's clients have.
+    #[arg(long)]
+    fingerprints: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -71,10 +75,12 @@ struct Scene {
 struct Node {
     store: Arc<Store>,
     sessions: Sessions,
+    /// Numbers the messages, where they have fingerprints.
+    numbered: Option<Arc<AtomicU64>>,
 }
 
 impl Node {
-    async fn start(url: &str) -> Result<Self> {
+    async fn start(url: &str, numbered: Option<Arc<AtomicU64>>) -> Result<Self> {
         let settings = RedisSettings { url: url.to_owned(), ..RedisSettings::default() };
         let (redis, feed, tasks) = RedisNode::new(NodeId::random(), settings)?;
         tokio::spawn(tasks.run());
@@ -86,7 +92,7 @@ impl Node {
         let sessions = Sessions::new(store.clone(), hub.clone(), limits, metrics, TaskTracker::new());
         let controls: Arc<dyn ControlSink> = Arc::new(sessions.clone());
         tokio::spawn(async move { hub.run(feed, controls).await });
-        Ok(Self { store, sessions })
+        Ok(Self { store, sessions, numbered })
     }
 
     /// A session that is subscribed and live on this node.
@@ -107,13 +113,17 @@ impl Node {
     async fn publish(&self) -> Result<()> {
         let channel = Channel::parse(CHANNEL)?;
         let array = format!("[{{\"channel\":\"{channel}\",\"data\":\"{}\"}}]", "x".repeat(PAYLOAD)).into();
-        self.store.publish(Publication::new(channel, array)).await?;
+        let number = self.numbered.as_ref().map(|numbered| numbered.fetch_add(1, Ordering::Relaxed));
+        let fingerprint = number.map(|number| Fingerprint::of([&number.to_le_bytes()[..]]));
+        let published = self.store.publish(Publication { fingerprint, ..Publication::new(channel, array) }).await?;
+        ensure!(matches!(published, Published::Stored(_)));
         Ok(())
     }
 }
 
 impl Scene {
-    async fn set(subscribers: usize) -> Result<Self> {
+    async fn set(subscribers: usize, fingerprints: bool) -> Result<Self> {
+        let numbered = fingerprints.then(Arc::default);
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("redis.sock");
         let mut command = Command::new("redis-server");
@@ -123,7 +133,7 @@ impl Scene {
         let client = redis::Client::open(&*url)?;
         let mut nodes = Vec::new();
         for _ in 0..NODES {
-            let node = tokio::time::timeout(Duration::from_secs(10), Node::start(&url)).await;
+            let node = tokio::time::timeout(Duration::from_secs(10), Node::start(&url, numbered.clone())).await;
             nodes.push(node.context("Redis does not answer; is redis-server installed?")??);
         }
         let held = stream::iter(0..subscribers).map(|number| nodes[number % NODES].subscriber());
@@ -172,12 +182,12 @@ fn median(values: &[f64]) -> f64 {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let Arguments { subscribers, messages, rounds, json, bench: _ } = Arguments::parse();
+    let Arguments { subscribers, messages, rounds, fingerprints, json, bench: _ } = Arguments::parse();
     ensure!(!subscribers.is_empty() && messages > 0 && rounds > 0, "nothing to measure");
     let mut scenes = Vec::new();
     for count in subscribers {
         eprintln!("setting the scene: {count} subscribers on {NODES} nodes");
-        let scene = Scene::set(count).await?;
+        let scene = Scene::set(count, fingerprints).await?;
         // The first messages make what stays.
         scene.round(messages / 4 + 1, 16).await?;
         scenes.push(scene);

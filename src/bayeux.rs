@@ -15,4 +15,5 @@ pub use channel::{Channel, ChannelError, Pattern};
 pub use dialect::Dialect;
 pub use error::BayeuxError;
 pub use fingerprint::Fingerprint;
+pub use json::Raw;
 pub use message::Message;

@@ -115,7 +115,18 @@ impl NodeBuilder {
     }
 
     /// Adds a service: what clients publish to `channels` (a channel or pattern below `/service`) goes to it alone, and
-    /// what it gives is answered. CometD's clients know that as remote calls.
+    /// what it gives is answered. CometD's clients know that as remote calls: `cometd.remoteCall('double', 21, callback)`.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let double = |call: weft::Call| async move {
+    ///     let number: i64 = serde_json::from_str(call.data.get()).map_err(|_| "400:data:Not a number")?;
+    ///     serde_json::value::to_raw_value(&(2 * number)).map_err(|error| error.to_string())
+    /// };
+    /// let node = weft::Node::builder(weft::Config::default()).service("/service/double", double).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn service(mut self, channels: &str, service: impl Service) -> Self {
         self.services.push((channels.to_owned(), Arc::new(service)));

@@ -7,7 +7,9 @@
 // It remembers the newest position that was processed, tells it to the server with each connect, and drops what comes a
 // second time. When the session was lost, the new one goes on from there with the same subscriptions. Where the server no
 // longer has what was missed, `gap` is called, with `channels` if it knows which; the messages that are left come all the
-// same. One object serves one client. Other servers do not answer `ext.resume`, and then it does nothing.
+// same. (`resumed` says that the session goes on; a `gap` may still follow.) With `replay: {'/news/today': -2}` a channel's
+// first subscription asks for what is kept of it, and one that goes on under a new session does not ask again. One object
+// serves one client. Other servers do not answer `ext.resume`, and then it does nothing.
 (function (root, make) {
   if (typeof module === 'object' && module.exports) module.exports = make();
   else root.WeftResume = make();
@@ -15,8 +17,10 @@
   'use strict';
 
   /**
-   * @param {{gap?: function({channels?: string[]}): void, resumed?: function(): void}} [options]
-   *   `gap`: messages may be missing; `resumed`: a new session goes on where the last one ended
+   * @param {{gap?: function({channels?: string[]}): void, resumed?: function(): void, stopped?: function(): void,
+   *   replay?: Object<string, number>}} [options]
+   *   `gap`: messages may be missing; `resumed`: a new session goes on where the last one ended; `stopped`: the server has
+   *   ended the session for good (Faye's client says nothing then); `replay`: for channels, -2 or a position
    */
   function WeftResume(options) {
     this.options = options || {};
@@ -39,8 +43,12 @@
       extend(message, { position: this.position });
     } else if (message.channel === '/meta/subscribe' && this.active) {
       // A replay that it may bring has a count of its own, from here on.
-      each(message.subscription, (name) => delete this.replayed[name]);
-      extend(message, { resume: true });
+      var replay = {};
+      each(message.subscription, (name) => {
+        delete this.replayed[name];
+        if (name in (this.options.replay || {}) && !this.subscriptions[name]) replay[name] = this.options.replay[name];
+      });
+      extend(message, Object.keys(replay).length > 0 ? { resume: true, replay: replay } : { resume: true });
     } else if (message.channel === '/meta/unsubscribe') {
       each(message.subscription, (name) => {
         delete this.subscriptions[name];
@@ -60,8 +68,10 @@
       if (message.successful) this._begin(ext);
     } else if (message.channel === '/meta/connect') {
       if (message.successful) this._connected(ext);
+      if (message.successful && message.advice && message.advice.reconnect === 'none') this._tell('stopped');
     } else if (message.channel === '/meta/subscribe') {
-      if (message.successful && this.active) this._subscribed(message.subscription, ext);
+      // Of a list that was refused in part, the reply names those that were not.
+      if (this.active) this._subscribed(message.successful ? message.subscription : Object.keys(ext.since || {}), ext);
     } else if (this.active && message.data !== undefined && ext.position) {
       news = this._isNews(message.channel, ext);
     }

@@ -30,9 +30,9 @@ impl BayeuxError {
         Self::new(402, field, "Missing required parameter")
     }
 
-    /// `400`: a field is not of the form that it should have.
-    pub fn malformed(field: &'static str) -> Self {
-        Self::new(400, field, "Malformed")
+    /// `400`: a field is not of the form that it should have; `expected` says which.
+    pub fn malformed(field: &'static str, expected: &str) -> Self {
+        Self { code: 400, argument: field.to_owned(), text: Cow::Owned(format!("Malformed: expected {expected}")) }
     }
 
     /// `403`: the peer may not do that; `text` says what.

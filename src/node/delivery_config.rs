@@ -64,18 +64,29 @@ impl Config {
         for rule in &self.retention {
             match Pattern::parse(&rule.channels).map(|pattern| pattern.realm()) {
                 Ok(Realm::Broadcast) => {}
-                Ok(_) => return wrong("retention.channels", format!("`{}` is not published to all", rule.channels)),
+                Ok(_) => {
+                    let problem =
+                        format!("`{}` must be published to all, not lie below /meta or /service", rule.channels);
+                    return wrong("retention.channels", problem);
+                }
                 Err(_) => {
                     let problem = format!("`{}` is neither a channel nor a pattern such as /news/**", rule.channels);
                     return wrong("retention.channels", problem);
                 }
             }
             if rule.age < Duration::from_secs(1) || rule.age > MAX_AGE {
-                return wrong("retention.age", "must be between 1s and 30days".to_owned());
+                return wrong("retention.age", format!("of `{}` must be between 1s and 30days", rule.channels));
             }
             if rule.length == 0 || rule.length > MAX_LENGTH {
-                return wrong("retention.length", format!("must be between 1 and {MAX_LENGTH}"));
+                let problem = format!("of `{}` must be between 1 and {MAX_LENGTH}", rule.channels);
+                return wrong("retention.length", problem);
             }
+        }
+        if !self.max_inactivity.is_zero() && self.max_inactivity < self.timeout {
+            return wrong(
+                "max_inactivity",
+                "must be 0 or at least `timeout`: clients connect no more often".to_owned(),
+            );
         }
         if !self.services.echo.is_empty() {
             let below_service = |channel: Channel| channel.realm() == Realm::Service && channel.depth() > 1;

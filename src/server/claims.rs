@@ -28,7 +28,9 @@ impl OwnedClaim {
         if let Some(at) = json::member(Some(ext), "position").and_then(numbers).filter(|at| *at != Cursor::default()) {
             return Some(Self::Position(at));
         }
-        json::member(Some(ext), "ack").and_then(json::whole).map(|number| Self::Ack(Position(number)))
+        // What is no number acknowledges nothing: to take its client for one that does not acknowledge would confirm all.
+        let acked = json::member(Some(ext), "ack").filter(|raw| raw.get() != "null")?;
+        Some(Self::Ack(Position(json::whole(acked).unwrap_or_default())))
     }
 
     pub(super) fn borrow(&self) -> Claim<'_> {
@@ -74,7 +76,9 @@ impl Wishes {
         let position = json::member(ext, "position").filter(|raw| traits.resume && raw.get() != "null");
         let resumed = match position {
             Some(raw) => {
-                let at = numbers(raw).ok_or_else(|| BayeuxError::malformed("ext.position"))?;
+                let at = numbers(raw).ok_or_else(|| {
+                    BayeuxError::malformed("ext.position", "an object such as {\"0\": 1838744996085759}")
+                })?;
                 Some((at, wanted(json::member(ext, "subscriptions"), max)?))
             }
             None => None,
@@ -95,7 +99,8 @@ fn numbers(raw: &RawValue) -> Option<Cursor> {
 
 /// A list of names, or an object of them: each with its start and how far its replay had come, or `true`.
 fn wanted(raw: Option<&RawValue>, max: usize) -> Result<Vec<Wanted>, BayeuxError> {
-    let malformed = || BayeuxError::malformed("ext.subscriptions");
+    let malformed =
+        || BayeuxError::malformed("ext.subscriptions", "a list of channels, or an object of them with their starts");
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else { return Ok(Vec::new()) };
     let bounded = |count: usize| match count <= max {
         true => Ok(()),
@@ -195,11 +200,13 @@ impl<'a> ReplayWishes<'a> {
 
     fn for_channel(&self, channel: &str) -> Result<Wished, BayeuxError> {
         let Some(raw) = self.0.get(channel).filter(|raw| raw.get() != "null") else { return Ok(Wished::Nothing) };
-        match (raw.get(), json::whole(raw)) {
-            ("-1", _) => Ok(Wished::Nothing),
-            ("-2", _) => Ok(Wished::All),
-            (_, Some(position)) => Ok(Wished::After(Position(position))),
-            _ => Err(BayeuxError::malformed("ext.replay")),
+        match (raw.get(), json::whole(raw), numbers(raw)) {
+            ("-1", ..) => Ok(Wished::Nothing),
+            ("-2", ..) => Ok(Wished::All),
+            (_, Some(position), _) => Ok(Wished::After(Position(position))),
+            // As it stands in messages.
+            (_, _, Some(at)) => Ok(Wished::After(at.get(PartitionId::default()))),
+            _ => Err(BayeuxError::malformed("ext.replay", "-1, -2 or a position for each channel")),
         }
     }
 }
@@ -216,7 +223,7 @@ pub(super) fn subscriptions_start(starts: &[Started], wanted: bool) -> Vec<(&'st
     let mut fields = Vec::new();
     let object = |members: Vec<String>| format!("{{{}}}", members.join(","));
     let name = |one: &Started| json::quote(one.pattern.as_str()).get().to_owned();
-    if wanted {
+    if wanted && !starts.is_empty() {
         let since = |one: &Started| format!("{}:{}", name(one), written(&Cursor::single(one.since)));
         fields.push(("since", object(starts.iter().map(since).collect())));
     }
@@ -309,12 +316,12 @@ mod tests {
     fn claims() {
         let of = |ext: &str| OwnedClaim::of(&message(ext));
         assert_eq!(of(r#"{"ack":7}"#), Some(OwnedClaim::Ack(Position(7))));
+        assert_eq!(of(r#"{"ack":"x"}"#), Some(OwnedClaim::Ack(Position(0))), "it acknowledges nothing");
         let at = Cursor::single(Position(9));
         assert_eq!(of(r#"{"ack":7,"position":{"0":9}}"#), Some(OwnedClaim::Position(at)));
         for nothing in [
             "{}",
-            r#"{"ack":true}"#,
-            r#"{"ack":-1}"#,
+            r#"{"ack":null}"#,
             r#"{"position":null}"#,
             r#"{"position":{}}"#,
             r#"{"position":{"lat":1.5,"lng":2}}"#,
@@ -348,10 +355,22 @@ mod tests {
         assert_eq!(of(r#"{"resume":1,"ack":"true","position":{"lat":9}}"#), Ok((Traits::default(), None)));
         let error = |ext: &str| of(ext).map(|_| ()).map_err(|error| error.to_string());
         for (ext, text) in [
-            (r#"{"resume":true,"position":9}"#, "400:ext.position:Malformed"),
-            (r#"{"resume":true,"position":{"1":9}}"#, "400:ext.position:Malformed"),
-            (r#"{"resume":true,"position":{"0":9},"subscriptions":"/a"}"#, "400:ext.subscriptions:Malformed"),
-            (r#"{"resume":true,"position":{"0":9},"subscriptions":{"/a":1}}"#, "400:ext.subscriptions:Malformed"),
+            (
+                r#"{"resume":true,"position":9}"#,
+                r#"400:ext.position:Malformed: expected an object such as {"0": 1838744996085759}"#,
+            ),
+            (
+                r#"{"resume":true,"position":{"1":9}}"#,
+                r#"400:ext.position:Malformed: expected an object such as {"0": 1838744996085759}"#,
+            ),
+            (
+                r#"{"resume":true,"position":{"0":9},"subscriptions":"/a"}"#,
+                "400:ext.subscriptions:Malformed: expected a list of channels, or an object of them with their starts",
+            ),
+            (
+                r#"{"resume":true,"position":{"0":9},"subscriptions":{"/a":1}}"#,
+                "400:ext.subscriptions:Malformed: expected a list of channels, or an object of them with their starts",
+            ),
             (
                 r#"{"resume":true,"position":{"0":9},"subscriptions":["/a","/b","/c"]}"#,
                 "403::Too many subscriptions: the limit is 2",
@@ -375,8 +394,9 @@ mod tests {
             (r#"{"replay":{"/b":-2}}"#, "nothing"),
             (r#"{"replay":true}"#, "nothing"),
             (r#"{"replay":{"/a":12}}"#, "12"),
-            (r#"{"replay":{"/a":-3}}"#, "400:ext.replay:Malformed"),
-            (r#"{"replay":{"/a":"x"}}"#, "400:ext.replay:Malformed"),
+            (r#"{"replay":{"/a":{"0":12}}}"#, "12"),
+            (r#"{"replay":{"/a":-3}}"#, "400:ext.replay:Malformed: expected -1, -2 or a position for each channel"),
+            (r#"{"replay":{"/a":"x"}}"#, "400:ext.replay:Malformed: expected -1, -2 or a position for each channel"),
         ] {
             assert_eq!(of(ext), expected, "{ext}");
         }

@@ -2,6 +2,7 @@
 //! as remote calls: the answer carries the id of the request.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::bayeux::json::Raw;
 use crate::bayeux::{BayeuxError, Channel, ChannelError, Message, Pattern};
 use crate::engine::SessionId;
 
-/// How long a handler may take: the caller's next message waits for it.
+/// How long a handler may take: the caller's next message waits for it, and calls in one batch for each other.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A message to a service.
@@ -31,7 +32,8 @@ pub struct Call {
     pub ext: Option<Raw>,
 }
 
-/// Answers calls. `Err` refuses: the text goes to the caller as the publish's error, best in Bayeux' form
+/// Answers calls. A client that sees no answer may send a call again, and then it is answered again: a handler that changes
+/// something should know a call by what it holds. `Err` refuses: the text goes to the caller as the publish's error, best in Bayeux' form
 /// (`404:order 7:No such order`).
 pub trait Service: Send + Sync + 'static {
     /// Answers one call, within five seconds.
@@ -111,13 +113,19 @@ impl Server {
         self.metrics().service_calls.inc();
         let data = message.data.clone()?;
         let call = Call { channel: channel.clone(), session: session_of(message), data, ext: message.ext.clone() };
-        let answer = match tokio::time::timeout(PATIENCE, service.call(call, request)).await {
-            Ok(Ok(data)) => {
+        // A handler that panics is its own trouble, not that of the connection.
+        let calling = AssertUnwindSafe(async move { service.call(call, request).await }).catch_unwind();
+        let answer = match tokio::time::timeout(PATIENCE, calling).await {
+            Ok(Err(_)) => {
+                tracing::error!(%channel, "a service panicked");
+                Err(BayeuxError::verbatim("500::Service failed".to_owned()))
+            }
+            Ok(Ok(Ok(data))) => {
                 let (channel, id) = (channel.as_str().to_owned(), message.id.clone());
                 // CometD's clients tell a result from a failure by it.
                 Ok(Message { channel, id, successful: Some(true), data: Some(data), ..Message::default() })
             }
-            Ok(Err(error)) => Err(BayeuxError::verbatim(error)),
+            Ok(Ok(Err(error))) => Err(BayeuxError::verbatim(error)),
             Err(_) => {
                 tracing::warn!(%channel, "a service did not answer within {PATIENCE:?}");
                 Err(BayeuxError::unavailable("Service did not answer in time"))

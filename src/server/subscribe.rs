@@ -31,18 +31,18 @@ impl Server {
         let wanted = message.subscription.as_deref().filter(|wanted| json::truthy(wanted));
         let reply =
             Message { subscription: Some(wanted.map_or_else(empty_list, RawValue::to_owned)), ..message.reply() };
+        // Also where one is refused: those before it stay.
+        let mut starts = Vec::new();
         let outcome = match (session_of(message), wanted, &message.error) {
             (_, None, _) => Err(BayeuxError::missing("subscription").to_string()),
             (None, Some(_), _) => Err(request.dialect.missing_client().to_string()),
             (_, _, Some(error)) => Err(error.clone()),
             (Some(session), Some(wanted), None) => {
-                self.apply(&session, wanted, message, request, change).await.map_err(|error| error.to_string())
+                let applied = self.apply(&session, wanted, message, request, change, &mut starts).await;
+                applied.map_err(|error| error.to_string())
             }
         };
-        let (starts, error) = match outcome {
-            Ok(starts) => (starts, None),
-            Err(error) => (Vec::new(), Some(error)),
-        };
+        let error = outcome.err();
         // Where they count from, for clients that go on with them under another session.
         let asked = json::member(message.ext.as_deref(), "resume").is_some_and(json::truthy);
         let wanted = asked && change == Change::Subscribe;
@@ -58,8 +58,9 @@ impl Server {
         message: &Message,
         request: &RequestInfo,
         change: Change,
-    ) -> Result<Vec<Started>, BayeuxError> {
-        let (mut known_to_exist, mut starts) = (false, Vec::new());
+        starts: &mut Vec<Started>,
+    ) -> Result<(), BayeuxError> {
+        let mut known_to_exist = false;
         let wishes = ReplayWishes::of(message);
         let channels = json::elements(wanted).unwrap_or_else(|| vec![wanted]);
         let max = self.settings().max_subscriptions;
@@ -83,7 +84,7 @@ impl Server {
         if channels.is_empty() {
             self.expect_session(session, request).await?;
         }
-        Ok(starts)
+        Ok(())
     }
 
     /// The pattern to be changed, with the replay that is wished for it.

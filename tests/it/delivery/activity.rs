@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_millis(600);
 async fn impatient() -> TestNode {
     node(|config| {
         config.max_inactivity = LIMIT;
-        config.timeout = Duration::from_secs(5);
+        config.timeout = LIMIT;
     })
     .await
 }

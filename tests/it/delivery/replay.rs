@@ -86,12 +86,18 @@ async fn a_replay_may_be_refused() {
         ("/other", json!(5), "403:/other:Replay not allowed"),
         ("/kept/secret", json!(-2), "403:/kept/secret:Replay not allowed"),
         ("/kept/*", json!(-2), "403:/kept/*:Replay needs a channel, not a pattern"),
-        ("/kept/a", json!("all"), "400:ext.replay:Malformed"),
-        ("/kept/a", json!(-3), "400:ext.replay:Malformed"),
+        ("/kept/a", json!("all"), "400:ext.replay:Malformed: expected -1, -2 or a position for each channel"),
+        ("/kept/a", json!(-3), "400:ext.replay:Malformed: expected -1, -2 or a position for each channel"),
     ] {
         let reply = session.subscribe(channel, replay(channel, from)).await;
         assert_eq!((&reply["successful"], &reply["error"]), (&json!(false), &json!(error)), "{channel}");
     }
+    // Of a list, those before it stay, and the reply says where they start.
+    let list = json!({"channel": "/meta/subscribe", "clientId": session.id, "subscription": ["/kept/a", "/other"], "id": "l",
+        "ext": {"resume": true, "replay": {"/kept/a": -2, "/other": -2}}});
+    let reply = session.poster.post(&list).await.remove(0);
+    assert_eq!(reply["error"], "403:/other:Replay not allowed");
+    assert!(reply["ext"]["since"]["/kept/a"]["0"].is_u64() && reply["ext"]["replay"]["/kept/a"].is_u64(), "{reply}");
     let reply = session.subscribe("/other", replay("/other", -1)).await;
     assert_eq!(reply["successful"], true, "new messages may be had by everybody: {reply}");
     // Who does not exist is told that first.

@@ -79,6 +79,18 @@ async fn a_refusal_is_the_publishs_error() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_is_a_failed_call() {
+    async fn broken(call: Call) -> Result<Box<RawValue>, String> {
+        panic!("on purpose: {}", call.channel)
+    }
+    let node = Node::builder(config()).service("/service/broken", broken).start().await.expect("up");
+    let calls = json!([{"channel": "/service/broken", "id": "1", "data": 1}, {"channel": "/a", "id": "2", "data": 1}]);
+    let replies = post(&node, "/bayeux", calls).await;
+    assert_eq!(replies[0]["error"], "500::Service failed");
+    assert_eq!(replies[1]["successful"], true, "and nothing else is");
+}
+
+#[tokio::test]
 async fn services_have_a_place_of_their_own() {
     let echo = |call: Call| async move { Ok(call.data) };
     for (channels, error) in [

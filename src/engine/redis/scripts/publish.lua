@@ -37,16 +37,18 @@ local function append(pattern, previous, message, kept_age, kept_length)
     -- It is extended once in a quarter of the age.
     life = math.max(ttl, math.ceil(kept_age / 1000 * 1.25))
   end
-  local fields = { 'p', previous, 'm', message }
+  local stored, number
   if kept_age then
     -- Numbered, so that the newest so many are found without counting.
     local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-    fields[5], fields[6] = 'n', text((last and tonumber(last[2][6]) or 0) + 1)
+    number = text((last and tonumber(last[2][6]) or 0) + 1)
+    stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, 'p', previous, 'm', message, 'n', number)
+  else
+    stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, 'p', previous, 'm', message)
   end
-  local stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, unpack(fields))
   if type(stored) == 'table' and stored.err then return '!' .. stored.err end
   local fresh = not stored
-  if fresh then redis.call('XADD', log, id, unpack(fields)) end
+  if fresh then redis.call('XADD', log, id, 'p', previous, 'm', message, 'n', number or '0') end
   redis.call('SET', root .. 'head:' .. pattern, text(position), 'KEEPTTL')
   -- Keys are refreshed, and old entries go, when a log crosses into another slice of time.
   local slice = oldest / 4

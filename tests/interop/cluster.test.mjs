@@ -15,8 +15,11 @@ const TRANSPORTS = ['websocket', 'long-polling'];
 
 /** So soon a publish fails while Redis is away. */
 const OUTAGE_ANSWER_MS = 6_000;
-/** So soon everybody receives again when Redis is back. Faye's client alone waits 5 s before it tries again. */
-const RECOVERY_MS = 10_000;
+/**
+ * So soon everybody receives again when Redis is back: Faye's client waits 5 s after a poll that failed (its time was over
+ * while Redis was away), and then up to 5 s, as it is told, before it shakes hands.
+ */
+const RECOVERY_MS = 15_000;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -2,12 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { post, sessionExists } from './lib/bayeux.mjs';
 import { launchBrowser, openPage } from './lib/browser.mjs';
 import { startCuttingProxy } from './lib/cutting-proxy.mjs';
 import { assertSequence, numbers } from './lib/sequence.mjs';
-import { REFERENCE, startServer } from './lib/server.mjs';
+import { REFERENCE, configuration, startServer } from './lib/server.mjs';
 import { until, within } from './lib/wait.mjs';
 
 /** Short: a session ends when it was not heard of for two of these. */
@@ -25,7 +24,6 @@ const TRANSPORTS = {
 };
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const configuration = (name) => ['--config', fileURLToPath(new URL(`config/${name}.toml`, import.meta.url))];
 const skip = REFERENCE && "Faye's server has no resume";
 
 const servers = {};

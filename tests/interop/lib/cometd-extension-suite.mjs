@@ -3,13 +3,13 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { post } from './bayeux.mjs';
 import { nodesThatSent } from './cluster.mjs';
 import { openCometdClient, reply } from './cometd-client.mjs';
 import { startCuttingProxy } from './cutting-proxy.mjs';
 import { startLossyProxy } from './lossy-proxy.mjs';
 import { assertSequence, numbers } from './sequence.mjs';
+import { configuration } from './server.mjs';
 import { until, within } from './wait.mjs';
 
 /** Its default is to wait a second longer after each failure. */
@@ -29,8 +29,7 @@ const MOST_ROUNDS = 20;
 export function testCometdExtensions(start, { cluster = false } = {}) {
   let server;
   const proxies = [];
-  const config = fileURLToPath(new URL('../config/extensions.toml', import.meta.url));
-  before(async () => (server = await start('/cometd', ['--config', config], { holdMs: HOLD_MS })));
+  before(async () => (server = await start('/cometd', configuration('extensions'), { holdMs: HOLD_MS })));
   after(async () => {
     await Promise.all(proxies.map((proxy) => proxy.stop()));
     await server?.stop();

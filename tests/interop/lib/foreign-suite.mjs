@@ -3,16 +3,14 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { post, sessionExists } from './bayeux.mjs';
 import { startCuttingProxy } from './cutting-proxy.mjs';
 import { CLIENTS } from './foreign-clients.mjs';
 import { startDriver } from './foreign.mjs';
 import { assertSequence, numbers } from './sequence.mjs';
-import { HOLD_MS, REFERENCE } from './server.mjs';
+import { HOLD_MS, REFERENCE, configuration } from './server.mjs';
 import { until, within } from './wait.mjs';
 
-const CONFIGURATION = fileURLToPath(new URL('../config/foreign.toml', import.meta.url));
 const USABLE_MS = 2_000;
 const DISCONNECT_MS = 3_000;
 
@@ -30,7 +28,7 @@ export function testForeignClients(start) {
   const clients = REFERENCE ? CLIENTS.filter(({ mount }) => mount === '/bayeux') : CLIENTS;
 
   before(async () => {
-    server = await start('/bayeux', ['--config', CONFIGURATION]);
+    server = await start('/bayeux', configuration('foreign'));
     await all(
       clients.map(async (client) => {
         drivers.set(client, await startDriver(client));

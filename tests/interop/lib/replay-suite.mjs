@@ -2,13 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { post } from './bayeux.mjs';
 import { nodesThatSent } from './cluster.mjs';
 import { startCuttingProxy } from './cutting-proxy.mjs';
 import { openFayeClient } from './faye-client.mjs';
 import { openResumingClient } from './resuming-client.mjs';
 import { assertSequence, numbers } from './sequence.mjs';
+import { configuration } from './server.mjs';
 import { until, within } from './wait.mjs';
 
 const HOLD_MS = 2_000;
@@ -21,8 +21,7 @@ const KEPT = 100;
 export function testReplay(start, { cluster = false } = {}) {
   let server;
   const proxies = [];
-  const config = fileURLToPath(new URL('../config/replay.toml', import.meta.url));
-  before(async () => (server = await start('/bayeux', ['--config', config], { holdMs: HOLD_MS })));
+  before(async () => (server = await start('/bayeux', configuration('replay'), { holdMs: HOLD_MS })));
   after(async () => {
     await Promise.all(proxies.map((proxy) => proxy.stop()));
     await server?.stop();

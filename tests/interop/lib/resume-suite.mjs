@@ -3,12 +3,12 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { post, sessionExists } from './bayeux.mjs';
 import { startCuttingProxy } from './cutting-proxy.mjs';
 import { startLossyProxy } from './lossy-proxy.mjs';
 import { KINDS, openResumingClient } from './resuming-client.mjs';
 import { assertSequence, numbers } from './sequence.mjs';
+import { configuration } from './server.mjs';
 import { until } from './wait.mjs';
 
 /** Short: a session ends when it was not heard of for two of these. Not so short that a busy machine ends it. */
@@ -20,8 +20,6 @@ const SETTLED_MS = 20_000;
 const KEPT = 10;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-const configuration = (name) => ['--config', fileURLToPath(new URL(`../config/${name}.toml`, import.meta.url))];
 
 /** The server that `start` starts, and what a test does there: each client has a proxy of its own. */
 function useServer(start, configName) {

@@ -5,6 +5,7 @@
 import { once } from 'node:events';
 import http from 'node:http';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import faye from 'faye';
 import { startProgram } from './program.mjs';
 import { until, within } from './wait.mjs';
@@ -34,6 +35,12 @@ export function startServer(mount, more = [], { holdMs = HOLD_MS } = {}) {
   if (REFERENCE) throw new Error(`INTEROP_REFERENCE=${REFERENCE}: only "faye" is known`);
   return startWeft(mount, weftProgram(), more, holdMs);
 }
+
+/** The arguments that give the server the file `config/<name>.toml`. */
+export const configuration = (name) => [
+  '--config',
+  fileURLToPath(new URL(`../config/${name}.toml`, import.meta.url)),
+];
 
 /** The program under test. */
 export function weftProgram() {

@@ -204,9 +204,19 @@ pub async fn record(
     id: Option<&str>,
     upto: Position,
 ) -> Record {
-    let upto = Cursor::single(upto).into();
+    record_reach(engine, session, attached, id, &Cursor::single(upto).into()).await
+}
+
+/// As [`record`], for a reply that carries part of a replay too.
+pub async fn record_reach(
+    engine: &impl TestEngine,
+    session: &SessionId,
+    attached: &Attached,
+    id: Option<&str>,
+    upto: &Reach,
+) -> Record {
     let (epoch, version) = (attached.epoch, attached.version);
-    engine.record(RecordRequest { session, epoch, version, connect_id: id, upto: &upto }).await.expect("an outcome")
+    engine.record(RecordRequest { session, epoch, version, connect_id: id, upto }).await.expect("an outcome")
 }
 
 pub fn commit(session: &SessionId, attached: &Attached, upto: Position, progress: Progress) -> Commit {

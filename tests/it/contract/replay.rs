@@ -213,14 +213,8 @@ pub async fn a_replay_is_confirmed_apart(fixture: impl Fixture) {
     let (one, two) = (publish_kept(&engine, "/a", KEPT).await, publish_kept(&engine, "/a", KEPT).await);
     let (session, start) = replaying(&engine, "/a", None, KEPT).await;
     let attached = attach_poll(&engine, &session, "1").await;
-    let request = RecordRequest {
-        session: &session,
-        epoch: attached.epoch,
-        version: attached.version,
-        connect_id: Some("1"),
-        upto: &moved(&attached, one),
-    };
-    assert_eq!(engine.record(request).await, Ok(Record::Recorded));
+    let recorded = record_reach(&engine, &session, &attached, Some("1"), &moved(&attached, one)).await;
+    assert_eq!(recorded, Record::Recorded);
     let next = attach_poll(&engine, &session, "2").await;
     assert_eq!((&next.cursor, next.subscriptions[0].replay), (&attached.cursor, Some(one)), "from {start:?}");
     // A socket commits it.
@@ -241,14 +235,8 @@ pub async fn progress_of_an_older_replay_counts_nothing(fixture: impl Fixture) {
     let two = publish_kept(&engine, "/a", KEPT).await;
     let (session, _) = replaying(&engine, "/a", None, KEPT).await;
     let attached = attach_poll(&engine, &session, "1").await;
-    let request = RecordRequest {
-        session: &session,
-        epoch: attached.epoch,
-        version: attached.version,
-        connect_id: Some("1"),
-        upto: &moved(&attached, two),
-    };
-    assert_eq!(engine.record(request).await, Ok(Record::Recorded));
+    let recorded = record_reach(&engine, &session, &attached, Some("1"), &moved(&attached, two)).await;
+    assert_eq!(recorded, Record::Recorded);
     engine.unsubscribe(&session, &pattern("/a")).await.expect("unsubscribed");
     let wish = ReplayWish { after: None, retention: KEPT };
     let again = engine.subscribe(&session, &pattern("/a"), MANY, Some(wish)).await;
@@ -264,14 +252,8 @@ pub async fn a_repeated_connect_replays_no_more_than_before(fixture: impl Fixtur
     let (session, start) = replaying(&engine, "/a", None, KEPT).await;
     let attached = attach_poll(&engine, &session, "1").await;
     let upto = moved(&attached, one);
-    let request = RecordRequest {
-        session: &session,
-        epoch: attached.epoch,
-        version: attached.version,
-        connect_id: Some("1"),
-        upto: &upto,
-    };
-    assert_eq!(engine.record(request).await, Ok(Record::Recorded));
+    let recorded = record_reach(&engine, &session, &attached, Some("1"), &upto).await;
+    assert_eq!(recorded, Record::Recorded);
     let again = attach_poll(&engine, &session, "1").await;
     assert_eq!((again.ceiling, again.subscriptions[0].replay), (Some(upto), Some(start.from)));
 }
@@ -291,14 +273,8 @@ pub async fn an_acknowledgement_does_not_confirm_a_replay(fixture: impl Fixture)
     let from = attached.subscriptions[0].replay;
     assert!(from.is_some_and(|from| from < one));
     let upto = moved(&attached, one);
-    let request = RecordRequest {
-        session: &session,
-        epoch: attached.epoch,
-        version: attached.version,
-        connect_id: Some("1"),
-        upto: &upto,
-    };
-    assert_eq!(engine.record(request).await, Ok(Record::Recorded));
+    let recorded = record_reach(&engine, &session, &attached, Some("1"), &upto).await;
+    assert_eq!(recorded, Record::Recorded);
     // The client says that its connect failed: it has the same number in either case.
     let retry = attach(&engine, &session, poll("2", true)).await;
     assert_eq!((retry.ceiling, retry.subscriptions[0].replay), (Some(upto), from));

@@ -7,7 +7,7 @@ use serde_json::value::to_raw_value;
 
 use super::*;
 use crate::support::http::{Connection, json_request, sample};
-use crate::support::node::{node, node_with_extensions};
+use crate::support::node::{node, node_with_extension};
 use crate::support::redis::Redis;
 
 /// An extension that stamps what comes in: no two copies of a publish leave it alike.
@@ -27,9 +27,6 @@ impl weft::Extension for Stamps {
         Box::pin(std::future::ready(weft::Verdict::Pass))
     }
 }
-
-struct Nothing;
-impl weft::Extension for Nothing {}
 
 fn publication(session: &Session, id: &str, data: u64) -> Value {
     json!({"channel": "/a", "clientId": session.id, "id": id, "data": data})
@@ -91,7 +88,7 @@ async fn a_key_of_the_publishers_own_counts_alone() {
 
 #[tokio::test]
 async fn what_extensions_add_makes_no_other_message() {
-    let node = node_with_extensions(Stamps::default(), Nothing, |_| ()).await;
+    let node = node_with_extension(Stamps::default(), |_| ()).await;
     let mut session = Session::connected(node.addr(), Value::Null).await;
     session.subscribed("/a").await;
     let mut poster = Poster::new(node.addr());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::support::bayeux::publish;
 use crate::support::events::EventStream;
-use crate::support::node::{TestNode, node, node_with_extensions};
+use crate::support::node::{TestNode, node, node_with_extension};
 use crate::support::nothing_within;
 use crate::support::redis::Redis;
 
@@ -26,9 +26,6 @@ impl weft::Extension for Refuses {
     }
 }
 
-struct Nothing;
-impl weft::Extension for Nothing {}
-
 fn at(position: &Value) -> Value {
     json!({"position": position})
 }
@@ -47,6 +44,18 @@ async fn resuming(node: &TestNode) -> Session {
     assert_eq!(session.granted["resume"], true, "{}", session.granted);
     assert!(session.granted["position"]["0"].is_u64(), "{}", session.granted);
     session
+}
+
+/// A session that was sent four messages, of which the log keeps the last two.
+async fn behind_a_gap() -> (TestNode, Session) {
+    let node = node(|config| config.limits.log_entries = 2).await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=4 {
+        publish(&mut publisher, "/a", json!(number)).await;
+    }
+    (node, session)
 }
 
 #[tokio::test]
@@ -97,7 +106,7 @@ async fn it_goes_on_where_the_client_is() {
 
 #[tokio::test]
 async fn a_new_session_goes_on_with_the_old_ones_subscriptions() {
-    let node = node_with_extensions(Refuses("/refused"), Nothing, |_| ()).await;
+    let node = node_with_extension(Refuses("/refused"), |_| ()).await;
     let mut other = Session::new(node.addr(), Value::Null).await;
     other.subscribed("/kept/*").await;
     let mut session = resuming(&node).await;
@@ -122,14 +131,8 @@ async fn a_new_session_goes_on_with_the_old_ones_subscriptions() {
 
 #[tokio::test]
 async fn a_gap_is_told_by_poll_and_by_socket() {
-    let node = node(|config| config.limits.log_entries = 2).await;
-    let mut session = resuming(&node).await;
-    session.subscribed("/a").await;
+    let (node, mut session) = behind_a_gap().await;
     let start = session.granted["position"].clone();
-    let mut publisher = Poster::new(node.addr());
-    for number in 1..=4 {
-        publish(&mut publisher, "/a", json!(number)).await;
-    }
     let told = session.poll(at(&start)).await;
     assert_eq!((told.data(), &told.reply["ext"]["gap"]), (vec![json!(3), json!(4)], &json!(true)));
     let below = told.reply["ext"]["position"]["0"].as_u64().expect("a position");
@@ -149,14 +152,8 @@ async fn a_gap_is_told_by_poll_and_by_socket() {
 /// Nothing comes before it is told: else a client whose socket breaks in between would never know.
 #[tokio::test]
 async fn a_gap_on_a_socket_is_told_before_anything_else() {
-    let node = node(|config| config.limits.log_entries = 2).await;
-    let mut session = resuming(&node).await;
-    session.subscribed("/a").await;
+    let (node, mut session) = behind_a_gap().await;
     let start = session.granted["position"].clone();
-    let mut publisher = Poster::new(node.addr());
-    for number in 1..=4 {
-        publish(&mut publisher, "/a", json!(number)).await;
-    }
     // Answered at once, before the logs are read.
     let mut socket = Socket::open(node.addr()).await;
     socket.send(&session.connect_message(at(&start), false)).await;
@@ -173,13 +170,7 @@ async fn a_gap_on_a_socket_is_told_before_anything_else() {
 
 #[tokio::test]
 async fn a_stream_is_told_of_a_gap() {
-    let node = node(|config| config.limits.log_entries = 2).await;
-    let mut session = resuming(&node).await;
-    session.subscribed("/a").await;
-    let mut publisher = Poster::new(node.addr());
-    for number in 1..=4 {
-        publish(&mut publisher, "/a", json!(number)).await;
-    }
+    let (node, session) = behind_a_gap().await;
     let mut stream = EventStream::open(node.addr(), &session.id, None).await;
     let messages = messages(&mut stream, 3).await;
     assert_eq!((&messages[0]["channel"], &messages[0]["ext"]["gap"]), (&json!("/meta/connect"), &json!(true)));
@@ -267,7 +258,7 @@ async fn dropped_messages_are_passed() {
             true
         }
     }
-    let node = node_with_extensions(Deaf, Nothing, |config| config.timeout = Duration::from_secs(1)).await;
+    let node = node_with_extension(Deaf, |config| config.timeout = Duration::from_secs(1)).await;
     let mut session = resuming(&node).await;
     session.subscribed("/a").await;
     publish(&mut Poster::new(node.addr()), "/a", json!(1)).await;
@@ -298,7 +289,7 @@ async fn nobody_goes_on_with_what_is_hidden() {
             Box::pin(std::future::ready(weft::Verdict::Pass))
         }
     }
-    let node = node_with_extensions(Prefixes, Nothing, |config| {
+    let node = node_with_extension(Prefixes, |config| {
         config.retention = vec![weft::node::RetentionConfig {
             channels: "/secret/**".to_owned(),
             age: Duration::from_secs(60),

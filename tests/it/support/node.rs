@@ -42,6 +42,12 @@ pub async fn node(adjust: impl FnOnce(&mut weft::Config)) -> TestNode {
     TestNode { node }
 }
 
+/// As [`node`], with a server extension.
+pub async fn node_with_extension(extension: impl weft::Extension, adjust: impl FnOnce(&mut weft::Config)) -> TestNode {
+    let node = weft::Node::builder(config(adjust)).extension(extension).start().await.expect("the node starts");
+    TestNode { node }
+}
+
 /// As [`node`], with two server extensions in this order.
 pub async fn node_with_extensions(
     first: impl weft::Extension,

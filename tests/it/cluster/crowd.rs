@@ -13,6 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -60,6 +61,8 @@ pub struct Seen {
 pub struct Crowd {
     nodes: Nodes,
     seen: Vec<Arc<Mutex<Seen>>>,
+    /// Told whenever one of them received something.
+    heard: Arc<Notify>,
     tasks: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
 }
@@ -79,12 +82,12 @@ impl Crowd {
     /// Gathers subscribers; returns when all are subscribed.
     pub async fn gather(nodes: &Nodes, sockets: usize, polls: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut crowd = Self { nodes: nodes.clone(), seen: Vec::new(), tasks: Vec::new(), stop };
+        let mut crowd = Self { nodes: nodes.clone(), seen: Vec::new(), heard: Arc::default(), tasks: Vec::new(), stop };
         for number in 0..sockets + polls {
             let kind = [Kind::Plain, Kind::Acks, Kind::Resumes][number % 3];
             let seen = Arc::new(Mutex::new(Seen::of(kind)));
-            let (wire, stop) = (Wire::new(nodes), crowd.stop.clone());
-            let member = Member { wire, kind, seen: seen.clone(), stop, next_id: 0, acked: 0, position: None };
+            let (wire, heard, stop) = (Wire::new(nodes), crowd.heard.clone(), crowd.stop.clone());
+            let member = Member { wire, kind, seen: seen.clone(), heard, stop, next_id: 0, acked: 0, position: None };
             crowd.seen.push(seen);
             let by_socket = number < sockets;
             crowd.tasks.push(tokio::spawn(async move { member.live(by_socket).await }));
@@ -135,11 +138,9 @@ impl Crowd {
         for number in first.. {
             let mut published = Published::default();
             published.send(&mut wire, number).await;
-            for _ in 0..20 {
-                if self.seen.iter().all(|seen| seen.lock().distinct.contains(&number)) {
-                    return start.elapsed();
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            let everybody = self.until_all(|seen| seen.distinct.contains(&number));
+            if timeout(Duration::from_millis(200), everybody).await.is_ok() {
+                return start.elapsed();
             }
             let deaf = self.seen.iter().filter(|seen| !seen.lock().distinct.contains(&number)).count();
             assert!(start.elapsed() < limit, "{deaf} clients do not receive after {limit:?}");
@@ -150,24 +151,15 @@ impl Crowd {
     /// Waits until every subscriber has seen all that was acknowledged, and panics if one has not; gives how many came more
     /// than once. First arrivals must be in order.
     pub async fn assert_served(&self, published: &Published) -> usize {
-        let missing = |seen: &Mutex<Seen>| -> Vec<u64> {
-            let seen = seen.lock();
+        let missing = |seen: &Seen| -> Vec<u64> {
             published.acknowledged.iter().copied().filter(|number| !seen.distinct.contains(number)).collect()
         };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let lost: Vec<_> = self.seen.iter().map(|seen| missing(seen)).collect();
+        let served = self.until_all(|seen| published.acknowledged.iter().all(|number| seen.distinct.contains(number)));
+        if timeout(Duration::from_secs(30), served).await.is_err() {
+            let lost: Vec<_> = self.seen.iter().map(|seen| missing(&seen.lock())).collect();
             let total: usize = lost.iter().map(Vec::len).sum();
-            if total == 0 {
-                break;
-            }
             let some: Vec<_> = lost.iter().enumerate().filter(|(_, lost)| !lost.is_empty()).take(5).collect();
-            assert!(
-                Instant::now() < deadline,
-                "{total} of {} deliveries are lost: {some:?}",
-                published.acknowledged.len() * self.seen.len()
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            panic!("{total} of {} deliveries are lost: {some:?}", published.acknowledged.len() * self.seen.len());
         }
         let mut again = 0;
         let acknowledged: HashSet<_> = published.acknowledged.iter().copied().collect();
@@ -186,6 +178,18 @@ impl Crowd {
             }
         }
         again
+    }
+
+    /// Waits until this is true of every subscriber.
+    async fn until_all(&self, is_so: impl Fn(&Seen) -> bool) {
+        loop {
+            // Before the look: what is received from here on ends the wait.
+            let heard = self.heard.notified();
+            if self.seen.iter().all(|seen| is_so(&seen.lock())) {
+                return;
+            }
+            heard.await;
+        }
     }
 
     /// Panics if anybody was told that its session is unknown, or that messages are missing.
@@ -284,6 +288,7 @@ struct Member {
     wire: Wire,
     kind: Kind,
     seen: Arc<Mutex<Seen>>,
+    heard: Arc<Notify>,
     stop: Arc<AtomicBool>,
     next_id: u64,
     /// The number of the last reply.
@@ -382,6 +387,7 @@ impl Member {
                 seen.distinct.insert(number);
             }
         }
+        self.heard.notify_waiters();
     }
 
     /// Whether the session is still there, by a connect reply; waits as advised when it is not.

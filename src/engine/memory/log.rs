@@ -53,7 +53,7 @@ impl Log {
         let (entries, age) = if read { (limits.log_entries, limits.log_age) } else { Default::default() };
         let (entries, age) = match self.retention {
             // What is retained, and what its subscribers may still need: a replay under way must not be overtaken.
-            Some(kept) => (entries + kept.length, age.max(kept.age)),
+            Some(kept) => (entries + kept.length, age + kept.age),
             None => (entries, age),
         };
         (entries, age.as_millis() as u64)

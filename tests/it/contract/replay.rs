@@ -133,6 +133,18 @@ pub async fn only_young_messages_are_replayed(fixture: impl Fixture) {
     assert_eq!(replayed(&engine, &session).await, [young]);
 }
 
+/// What a subscriber was promised stays while he reads it, as what is live does.
+pub async fn a_replay_under_way_does_not_age(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let kept = Retention { age: Duration::from_secs(300), ..KEPT };
+    let first = publish_kept(&engine, "/a", kept).await;
+    pass(&engine, Duration::from_secs(299)).await;
+    let (session, _) = replaying(&engine, "/a", None, kept).await;
+    pass(&engine, LIFETIME / 2).await;
+    publish_kept(&engine, "/a", kept).await;
+    assert_eq!(replayed(&engine, &session).await, [first]);
+}
+
 /// For longer than any log lives otherwise, and through the comings and goings of subscribers.
 pub async fn channels_are_kept_without_subscribers(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;

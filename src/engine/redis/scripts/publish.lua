@@ -33,9 +33,9 @@ local function append(pattern, previous, message, kept_age, kept_length)
   local most, oldest, life = keep, age, ttl
   if kept_age then
     -- What is retained, and what its subscribers may still need: a replay under way must not be overtaken.
-    most, oldest = keep + kept_length, math.max(age, kept_age)
+    most, oldest = keep + kept_length, age + kept_age
     -- It is extended once in a quarter of the age.
-    life = math.max(ttl, math.ceil(kept_age / 1000 * 1.25))
+    life = ttl + math.ceil(kept_age / 1000 * 1.25)
   end
   local stored, number
   if kept_age then

@@ -37,7 +37,7 @@ end
 
 -- Seconds for which the keys of a log live.
 local function lasting(pattern)
-  return math.max(ttl, math.ceil((retained(pattern) or 0) / 1000 * 1.25))
+  return ttl + math.ceil((retained(pattern) or 0) / 1000 * 1.25)
 end
 
 -- A session is a subscriber from now on; the first one of a pattern makes its log, which begins at `since`.

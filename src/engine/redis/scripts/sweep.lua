@@ -45,7 +45,7 @@ for _, pattern in ipairs(redis.call('ZRANGEBYSCORE', root .. 'logs', '-inf', tex
   redis.call('ZADD', root .. 'logs', text(at + age / 2), pattern)
   local kept = retained(pattern)
   redis.call('XTRIM', root .. 'log:' .. pattern, 'MINID', kept and '=' or '~',
-    text(math.max(at - math.max(age, kept or 0), 0) * 1024))
+    text(math.max(at - age - (kept or 0), 0) * 1024))
   local members = redis.call('SRANDMEMBER', root .. 'subscribers:' .. pattern, SAMPLE)
   for _, member in ipairs(members) do
     -- Redis lost the session, which therefore could not leave.

@@ -276,7 +276,7 @@ impl Engine for MemoryNode {
     }
 
     async fn replay(&self, request: ReplayRequest<'_>) -> Result<Replay, EngineError> {
-        Ok(self.engine.0.partition.lock().replay(&request))
+        Ok(self.engine.step(1, |partition, announcer| partition.replay(&request, announcer)).await)
     }
 
     async fn listen(&self, logs: &[Pattern]) -> Result<(), EngineError> {

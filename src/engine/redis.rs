@@ -447,9 +447,10 @@ impl Engine for RedisNode {
         let mut reply = Reply::new(script, reply.await?)?;
         Ok(match &*reply.kind {
             "chunk" => {
-                let (through, deliveries) = (reply.flag()?, reply.deliveries()?);
-                Replay::Chunk { deliveries, through }
+                let (through, deliveries, gap) = (reply.flag()?, reply.deliveries()?, reply.flag()?);
+                Replay::Chunk { deliveries, through, gap }
             }
+            "gap" => Replay::Gap(reply::ended(request.session, reply.next()?)),
             "outdated" => Replay::Outdated,
             "stale" => Replay::Stale,
             "unknown" => Replay::Unknown,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::delivery::Delivery;
 use super::ids::{Epoch, SessionId, Version};
 use super::position::{Cursor, Position};
+use super::types::EndedSession;
 use crate::bayeux::Pattern;
 
 /// What is kept of a channel, also without a subscriber.
@@ -110,13 +111,18 @@ pub struct ReplayRequest<'a> {
 /// Outcome of [`super::Engine::replay`].
 #[derive(Debug, Clone)]
 pub enum Replay {
-    /// The next messages, in order. When there are none the replay is through, and the subscription says so.
+    /// The next messages, in order. When there are none, and none is missing, the replay is through, and the
+    /// subscription says so.
     Chunk {
         /// The messages.
         deliveries: Vec<Arc<Delivery>>,
         /// Nothing comes after them.
         through: bool,
+        /// Messages before them are missing: the log was trimmed. Only of a session that can be told of it.
+        gap: bool,
     },
+    /// Messages are missing, and the session was ended for it: it cannot be told otherwise.
+    Gap(EndedSession),
     /// The subscriptions changed since.
     Outdated,
     /// Another attachment holds the session.

@@ -92,6 +92,7 @@ impl Attachment {
         plan: ReplayPlan,
         deliveries: Vec<Arc<Delivery>>,
         through: bool,
+        gap: bool,
     ) -> bool {
         let mut state = self.state.lock();
         if state.end.is_some() {
@@ -99,6 +100,10 @@ impl Attachment {
         }
         if state.generation != ticket.generation || state.resync {
             return false;
+        }
+        if gap {
+            // It lies below the position that is told, which therefore stays where it is.
+            state.gap = Some(state.sent.cursor.clone());
         }
         let ReplayPlan { pattern, since, .. } = plan;
         if deliveries.is_empty() {

@@ -60,11 +60,18 @@ impl Sessions {
                     max_bytes: limits.outbox_bytes,
                 };
                 match store.replay(request).await? {
-                    Replay::Chunk { deliveries, through } => {
+                    Replay::Chunk { deliveries, through, gap } => {
                         self.metrics().replayed.inc_by(deliveries.len() as u64);
-                        if attachment.finish_replay(ticket, plan, deliveries, through) {
+                        if gap {
+                            self.metrics().gaps_told.inc();
+                        }
+                        if attachment.finish_replay(ticket, plan, deliveries, through, gap) {
                             return Ok(());
                         }
+                    }
+                    Replay::Gap(ended) => {
+                        self.note_gap(ended);
+                        attachment.end(End::Session(Ended::Gap));
                     }
                     Replay::Outdated => attachment.hold(true),
                     Replay::Stale => attachment.end(End::Stale),

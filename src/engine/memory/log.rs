@@ -29,6 +29,8 @@ struct Entry {
 /// What a log holds past a position.
 pub(super) struct Tail<'a> {
     pub(super) deliveries: Box<dyn Iterator<Item = &'a Arc<Delivery>> + 'a>,
+    /// Past here nothing was trimmed.
+    pub(super) whole_past: Position,
     /// Entries past the position were trimmed.
     pub(super) gap: bool,
 }
@@ -98,11 +100,9 @@ impl Log {
     /// What was stored past `from`.
     pub(super) fn past(&self, from: Position) -> Tail<'_> {
         let start = self.entries.partition_point(|entry| entry.delivery.position <= from);
-        let gap = match self.entries.get(start) {
-            Some(first) => first.previous > from,
-            None => self.head > from,
-        };
-        Tail { deliveries: Box::new(self.entries.range(start..).map(|entry| &entry.delivery)), gap }
+        let before = self.entries.get(start).map_or(self.head, |first| first.previous);
+        let deliveries = Box::new(self.entries.range(start..).map(|entry| &entry.delivery));
+        Tail { deliveries, whole_past: before.max(from), gap: before > from }
     }
 
     /// The position past which everything lies that is kept.

@@ -435,16 +435,20 @@ impl Partition {
         }
     }
 
-    pub(super) fn replay(&mut self, request: &ReplayRequest<'_>) -> Replay {
+    pub(super) fn replay(&mut self, request: &ReplayRequest<'_>, announcer: &mut Announcer<'_>) -> Replay {
         let Some(session) = self.sessions.get_mut(request.session) else { return Replay::Unknown };
         if session.epoch != request.epoch {
             return Replay::Stale;
         }
         let due = session.subscriptions.get_mut(request.pattern).filter(|start| start.since == request.since);
         let (true, Some(start)) = (session.version == request.version, due) else { return Replay::Outdated };
-        let found = self.logs.get(request.pattern).map(|log| log.past(request.from).deliveries);
-        let mut found =
-            found.into_iter().flatten().take_while(|delivery| delivery.position <= request.since).peekable();
+        let log = self.logs.get(request.pattern);
+        let gap = log.is_none_or(|log| log.past(request.from).gap);
+        if gap && !session.traits.resume {
+            return self.end(request.session, Ended::Gap, announcer).map_or(Replay::Unknown, Replay::Gap);
+        }
+        let found = log.into_iter().flat_map(|log| log.past(request.from).deliveries);
+        let mut found = found.take_while(|delivery| delivery.position <= request.since).peekable();
         let (mut deliveries, mut bytes) = (Vec::new(), 0);
         while let Some(delivery) = found.next_if(|delivery| {
             let fits = deliveries.len() < request.max_messages && bytes + delivery.array.len() <= request.max_bytes;
@@ -454,10 +458,11 @@ impl Partition {
             deliveries.push(Arc::clone(delivery));
         }
         let through = found.peek().is_none();
-        if deliveries.is_empty() {
+        // A gap is told until the client is past it.
+        if deliveries.is_empty() && !gap {
             start.replay = None;
         }
-        Replay::Chunk { deliveries, through }
+        Replay::Chunk { deliveries, through, gap }
     }
 
     pub(super) fn read(&mut self, request: &ReadRequest<'_>, announcer: &mut Announcer<'_>) -> Read {
@@ -508,11 +513,13 @@ fn replay_start(log: Option<&Log>, wish: ReplayWish, since: Position, now: u64) 
         return ReplayStart { from: since, gap: wish.after.is_some_and(|after| after < since) };
     };
     let kept_past = log.kept_past(wish.retention, now);
-    let Some(after) = wish.after else { return ReplayStart { from: kept_past, gap: false } };
+    // A gap that lies before its start is told now, and not again.
+    let start = |past: Position| log.past(past).whole_past.min(since);
+    let Some(after) = wish.after else { return ReplayStart { from: start(kept_past), gap: false } };
     let after = after.min(since);
     let mut tail = log.past(after);
     let dropped = tail.deliveries.next().is_some_and(|first| first.position <= kept_past);
-    ReplayStart { from: after.max(kept_past), gap: tail.gap || dropped }
+    ReplayStart { from: start(after.max(kept_past)), gap: tail.gap || dropped }
 }
 
 fn subscriptions_of(session: &Session) -> Vec<Subscription> {

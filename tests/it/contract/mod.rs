@@ -331,6 +331,7 @@ suites!(
     replay::only_the_newest_messages_are_replayed,
     replay::only_young_messages_are_replayed,
     replay::a_replay_under_way_does_not_age,
+    replay::a_replay_that_is_overtaken_is_told,
     replay::channels_are_kept_without_subscribers,
     replay::a_kept_channel_ends_with_its_age,
     replay::kept_channels_are_bounded,

@@ -49,7 +49,7 @@ async fn chunk(
         max_bytes: 1 << 20,
     };
     match engine.replay(request).await {
-        Ok(Replay::Chunk { deliveries, through }) => (positions(&deliveries), through),
+        Ok(Replay::Chunk { deliveries, through, gap: false }) => (positions(&deliveries), through),
         other => panic!("expected a chunk, got {other:?}"),
     }
 }
@@ -131,6 +131,54 @@ pub async fn only_young_messages_are_replayed(fixture: impl Fixture) {
     let young = publish_kept(&engine, "/a", kept).await;
     let (session, _) = replaying(&engine, "/a", None, kept).await;
     assert_eq!(replayed(&engine, &session).await, [young]);
+}
+
+/// More was published meanwhile than the log keeps. A session that can be told is told until it is past that; another
+/// one ends.
+pub async fn a_replay_that_is_overtaken_is_told<F: Fixture>(_: F) {
+    let fixture = F::bounded(Bounds { log_entries: 2, ..Bounds::default() }).await;
+    let (engine, _feed) = fixture.node().await;
+    let kept = Retention { length: 2, ..KEPT };
+    for _ in 0..5 {
+        publish_kept(&engine, "/a", kept).await;
+    }
+    let left = publish_kept(&engine, "/a", kept).await;
+    let wish = ReplayWish { after: None, retention: kept };
+    let traits = Traits { resume: true, ..Traits::default() };
+    let (told, plain) = ((SessionId::random(), traits), (SessionId::random(), Traits::default()));
+    for (session, traits) in [&told, &plain] {
+        let creation = Creation { traits: *traits, ..Creation::new(session, LIFETIME, MANY) };
+        assert!(matches!(engine.create(creation).await, Ok(Create::Created(_))));
+        engine.subscribe(session, &pattern("/a"), MANY, Some(wish)).await.expect("subscribed");
+    }
+    for _ in 0..3 {
+        publish_kept(&engine, "/a", kept).await;
+    }
+    let read = async |session: &SessionId, id: &str| {
+        let attached = attach_poll(&engine, session, id).await;
+        let one = &attached.subscriptions[0];
+        let request = ReplayRequest {
+            session,
+            epoch: attached.epoch,
+            version: attached.version,
+            pattern: &one.pattern,
+            since: one.since,
+            from: one.replay.expect("a replay is due"),
+            max_messages: MANY,
+            max_bytes: 1 << 20,
+        };
+        engine.replay(request).await.expect("an outcome")
+    };
+    let Replay::Chunk { deliveries, gap, .. } = read(&told.0, "1").await else { panic!("a chunk") };
+    assert_eq!((positions(&deliveries), gap), (vec![left], true), "what is left comes all the same");
+    publish_kept(&engine, "/a", kept).await;
+    for id in ["2", "3"] {
+        let Replay::Chunk { deliveries, gap, through } = read(&told.0, id).await else { panic!("a chunk") };
+        assert_eq!((positions(&deliveries), gap, through), (vec![], true, true));
+    }
+    let Replay::Gap(ended) = read(&plain.0, "1").await else { panic!("the session ends") };
+    assert_eq!((ended.session, ended.patterns), (plain.0.clone(), vec![pattern("/a")]));
+    assert_eq!(engine.touch(&plain.0, None).await, Ok(Touch::Unknown));
 }
 
 /// What a subscriber was promised stays while he reads it, as what is live does.

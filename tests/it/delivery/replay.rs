@@ -11,6 +11,10 @@ use crate::support::redis::Redis;
 use crate::support::within;
 
 async fn keeping() -> TestNode {
+    keeping_and(|_| ()).await
+}
+
+async fn keeping_and(adjust: impl FnOnce(&mut weft::Config)) -> TestNode {
     node(|config| {
         let rule = |channels: &str, replay| weft::node::RetentionConfig {
             channels: channels.to_owned(),
@@ -19,6 +23,7 @@ async fn keeping() -> TestNode {
             replay,
         };
         config.retention = vec![rule("/kept/secret", false), rule("/kept/**", true)];
+        adjust(config);
     })
     .await
 }
@@ -183,6 +188,34 @@ async fn a_replay_goes_on_under_a_new_session() {
     messages.extend(next.poll(json!({"position": position})).await.messages);
     assert_eq!(data(&messages), [2, 3, 4]);
     assert_eq!((&messages[0]["ext"]["replay"], &messages[2]["ext"]["replay"]), (&json!(true), &Value::Null));
+}
+
+/// More is published while a replay is under way than the log keeps.
+#[tokio::test]
+async fn who_is_overtaken_is_told() {
+    let node = keeping_and(|config| config.limits.log_entries = 2).await;
+    let mut publisher = Poster::new(node.addr());
+    for number in 1..=3 {
+        publish(&mut publisher, "/kept/a", json!(number)).await;
+    }
+    let mut told = Session::connected(node.addr(), json!({"resume": true})).await;
+    let mut plain = Session::connected(node.addr(), Value::Null).await;
+    for session in [&mut told, &mut plain] {
+        session.subscribe("/kept/a", replay("/kept/a", -2)).await;
+    }
+    for number in 4..=6 {
+        publish(&mut publisher, "/kept/a", json!(number)).await;
+    }
+    let position = json!({"position": told.granted["position"]});
+    let first = told.poll(position.clone()).await;
+    assert_eq!((first.data(), &first.reply["ext"]["gap"]), (vec![json!(2), json!(3)], &json!(true)));
+    assert_eq!(first.reply["ext"]["position"], told.granted["position"], "the gap lies below it");
+    let next = told.poll(position).await;
+    assert_eq!((next.data(), &next.reply["ext"]), (vec![json!(4), json!(5), json!(6)], &Value::Null));
+
+    let connect = plain.connect_message(Value::Null, false);
+    let reply = plain.poster.post(&connect).await.remove(0);
+    assert_eq!((&reply["successful"], &reply["advice"]["reconnect"]), (&json!(false), &json!("handshake")), "{reply}");
 }
 
 #[tokio::test]

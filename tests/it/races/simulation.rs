@@ -156,12 +156,15 @@ impl Run {
             if let Some(Ok(outcome)) =
                 member.call(member.node.store.subscribe(&client.session(), &parsed, 100, wish)).await
             {
-                let (Subscribe::Added { since, .. } | Subscribe::Kept { since, .. }) = outcome else {
+                let (Subscribe::Added { since, replay } | Subscribe::Kept { since, replay }) = outcome else {
                     panic!("{outcome:?}: {}", client.history())
                 };
                 client.started.borrow_mut().insert(pattern, since);
                 if let Some(replaying) = client.replaying.borrow_mut().as_mut().filter(|_| replays) {
                     replaying.since = since;
+                    // As a client knows it, from the reply. One that was through before its answer came has had it all.
+                    let start = replay.map_or(since, |start| start.from);
+                    replaying.upto = replaying.upto.max(start);
                 }
                 break;
             }

@@ -1,19 +1,27 @@
 -- Reads on in the replay of a subscription. One that has come to its end is noted as through.
 -- ARGV   3 session, 4 epoch, 5 version, 6 channel, 7 start of the subscription, 8 position past which to read, 9 messages
 --        and 10 bytes at the most (but at least one message)
--- gives  {chunk, through: 1 | '', {position, message, ...}} | {outdated} | {stale} | {unknown}
+-- gives  {chunk, through: 1 | '', {position, message, ...}, gap: 1 | ''} | {gap, {pattern, ...}}: the session was ended
+--        | {outdated} | {stale} | {unknown}
 -- cost   a step for each message that is given
 local id, channel, since = ARGV[3], ARGV[6], ARGV[7]
 local max_messages, max_bytes = tonumber(ARGV[9]), tonumber(ARGV[10])
-local found = session(id, { 'epoch', 'version' })
+local found = session(id, { 'epoch', 'version', 'traits' })
 if not found then return { 'unknown' } end
 if found.epoch ~= ARGV[4] then return { 'stale' } end
 local start = redis.call('HGET', subscriptions_key(id), channel) or ''
 if found.version ~= ARGV[5] or string.match(start, '^%d+') ~= since then return { 'outdated' } end
 
+-- What was trimmed, the first entry that is left or the head tells.
+local log = root .. 'log:' .. channel
+local first = redis.call('XRANGE', log, '(' .. ARGV[8] .. '-0', '+', 'COUNT', 1)[1]
+local before = first and first[2][2] or redis.call('GET', root .. 'head:' .. channel) or since
+local gap = tonumber(before) > tonumber(ARGV[8])
+if gap and not string.find(found.traits, 'r') then return { 'gap', finish(id, 'gap') or {} } end
+
 local flat, count, bytes, last, through, step = {}, 0, 0, ARGV[8], false, 4
 repeat
-  local chunk = redis.call('XRANGE', root .. 'log:' .. channel, '(' .. last .. '-0', since .. '-0', 'COUNT', step)
+  local chunk = redis.call('XRANGE', log, '(' .. last .. '-0', since .. '-0', 'COUNT', step)
   through = #chunk < step
   for _, entry in ipairs(chunk) do
     local position, message = string.match(entry[1], '^%d+'), entry[2][4]
@@ -27,8 +35,9 @@ repeat
   -- As many as may still fit, by the size of those before.
   if step > 0 and count > 0 then step = math.max(1, math.min(128, math.ceil((max_bytes - bytes) / (bytes / count)))) end
 until through or step == 0
-if count == 0 then
+-- A gap is told until the client is past it.
+if count == 0 and not gap then
   although_memory_is_short()
   redis.call('HSET', subscriptions_key(id), channel, since)
 end
-return { 'chunk', through and '1' or '', flat }
+return { 'chunk', through and '1' or '', flat, gap and '1' or '' }

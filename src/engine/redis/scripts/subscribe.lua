@@ -54,7 +54,9 @@ if wish ~= '' then
       gap = (head or since) > after
     end
   end
-  from = math.min(from, since)
+  -- A gap that lies before its start is told now, and not again.
+  local first = head and redis.call('XRANGE', log, '(' .. text(from) .. '-0', '+', 'COUNT', 1)[1]
+  from = math.min(math.max(from, first and tonumber(first[2][2]) or head or since), since)
 end
 
 local start, version = text(since), text(found.version + 1)

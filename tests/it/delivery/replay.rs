@@ -199,8 +199,9 @@ async fn who_is_overtaken_is_told() {
         publish(&mut publisher, "/kept/a", json!(number)).await;
     }
     let mut told = Session::connected(node.addr(), json!({"resume": true})).await;
+    let mut late = Session::connected(node.addr(), json!({"resume": true})).await;
     let mut plain = Session::connected(node.addr(), Value::Null).await;
-    for session in [&mut told, &mut plain] {
+    for session in [&mut told, &mut late, &mut plain] {
         session.subscribe("/kept/a", replay("/kept/a", -2)).await;
     }
     for number in 4..=6 {
@@ -212,6 +213,23 @@ async fn who_is_overtaken_is_told() {
     assert_eq!(first.reply["ext"]["position"], told.granted["position"], "the gap lies below it");
     let next = told.poll(position).await;
     assert_eq!((next.data(), &next.reply["ext"]), (vec![json!(4), json!(5), json!(6)], &Value::Null));
+
+    // For this one nothing of the replay is left.
+    publish(&mut publisher, "/kept/a", json!(7)).await;
+    publish(&mut publisher, "/kept/a", json!(8)).await;
+    let position = json!({"position": late.granted["position"]});
+    let message = late.connect_message(position.clone(), false);
+    for copy in ["lost", "repeated"] {
+        let poll = Poll::from_replies(soon("an answer", late.poster.post(&message)).await);
+        assert_eq!(
+            (poll.data(), &poll.reply["ext"]["gap"]),
+            ((4..=8).map(Value::from).collect(), &json!(true)),
+            "{copy}"
+        );
+    }
+    let at = json!({"position": late.poll(position).await.messages[4]["ext"]["position"]});
+    let last = late.poll(at).await;
+    assert_eq!((last.data(), &last.reply["ext"]), (vec![], &Value::Null));
 
     let connect = plain.connect_message(Value::Null, false);
     let reply = plain.poster.post(&connect).await.remove(0);

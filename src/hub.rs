@@ -3,6 +3,8 @@
 //! The hub knows neither sessions nor transports: members are [`Receiver`]s, and news about sessions goes to a
 //! [`ControlSink`]. The feed's reader never waits for a receiver, so one slow session delays nobody.
 
+mod crew;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -11,9 +13,10 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
+use self::crew::Crew;
 use crate::bayeux::Pattern;
 use crate::engine::{Control, Delivery, Engine, EngineError, Feed, FeedEvent, Position, Store};
 
@@ -24,11 +27,24 @@ const MAX_LINGERING: usize = 10_000;
 const CHUNK: usize = 256;
 /// Receivers after which the feed's reader lets other tasks run.
 const YIELD_AFTER: usize = 1024;
+/// Events that are taken from the feed together. With more than that still waiting, writing is left to the receivers' own
+/// tasks: the feed's reader must not fall behind.
+const EVENTS: usize = 128;
+/// Bytes of what one receiver is usually written at once.
+const TYPICAL_WRITE: usize = 64 * 1024;
 
 /// Somebody who wants the messages of a log. Called by the feed's reader: must not block.
 pub trait Receiver: Send + Sync {
-    /// A message of `log`, in the log's order. `Arc` is cloned only by who keeps it.
-    fn offer(&self, log: &Pattern, delivery: &Arc<Delivery>);
+    /// Messages of `log`, in the log's order. `Arc` is cloned only by who keeps it. True: they wait for [`Receiver::push`]
+    /// or [`Receiver::wake`], one of which follows soon, after all that the feed has brought so far.
+    fn offer(&self, log: &Pattern, deliveries: &[Arc<Delivery>]) -> bool;
+
+    /// Lets what waits leave now, as far as that is possible without waiting. Called from any task.
+    /// `scratch` is room to encode in.
+    fn push(&self, scratch: &mut Vec<u8>);
+
+    /// Leaves that to the receiver's own task.
+    fn wake(&self);
 
     /// The feed has a hole before the next message of one of its logs: read the logs again. With `all`, what is known
     /// of the subscriptions is in doubt too.
@@ -278,22 +294,41 @@ impl Hub {
         self.shards.iter().map(|shard| shard.read().values().filter(wanted).count()).sum()
     }
 
-    /// Reads the feed until it ends.
+    /// Reads the feed until it ends. All that waits there is put into the outboxes first, and then written: what comes
+    /// together leaves together.
     pub async fn run(&self, mut feed: Feed, controls: Arc<dyn ControlSink>) {
-        while let Some(event) = feed.recv().await {
-            match event {
-                // What it took of the feed's room is free once it has been handed on.
-                FeedEvent::Message { log, previous, delivery, room: _room } => {
-                    self.fan_out(&log, previous, &delivery).await;
+        let mut crew = Crew::new();
+        let mut events = Vec::with_capacity(EVENTS);
+        while feed.recv_many(&mut events, EVENTS).await > 0 {
+            let mut due = Vec::new();
+            let mut events_in = events.drain(..).peekable();
+            while let Some(event) = events_in.next() {
+                match event {
+                    FeedEvent::Message { log, previous, delivery, room } => {
+                        let mut run = Run { log, previous, deliveries: vec![delivery], unbroken: true };
+                        // What they took of the feed's room is free once they have been handed on.
+                        let mut rooms: Vec<_> = room.into_iter().collect();
+                        while let Some(next) = events_in.next_if(|next| run.goes_on_with(next)) {
+                            rooms.extend(run.add(next));
+                        }
+                        self.fan_out(&run, &mut due).await;
+                    }
+                    FeedEvent::Control(control) => controls.control(control),
+                    FeedEvent::Broken => {
+                        self.forget_feed();
+                        controls.feed_broken();
+                    }
+                    FeedEvent::Restored => controls.feed_broken(),
                 }
-                FeedEvent::Control(control) => controls.control(control),
-                FeedEvent::Broken => {
-                    self.forget_feed();
-                    controls.feed_broken();
-                }
-                FeedEvent::Restored => controls.feed_broken(),
+            }
+            drop(events_in);
+            if feed.len() >= EVENTS {
+                due.iter().for_each(|receiver| receiver.wake());
+            } else {
+                crew.push(due).await;
             }
         }
+        crew.leave().await;
     }
 
     /// The feed broke: nothing is live and no tail is known.
@@ -311,10 +346,12 @@ impl Hub {
         }
     }
 
-    async fn fan_out(&self, pattern: &Pattern, previous: Position, delivery: &Arc<Delivery>) {
-        let Some(log) = self.log(pattern) else { return };
-        let tail = log.tail.swap(delivery.position.0, Ordering::AcqRel);
-        let broken = tail != 0 && tail != previous.0;
+    /// Offers messages to all receivers of their log; those that want to be pushed are added to `due`.
+    async fn fan_out(&self, run: &Run, due: &mut Vec<Arc<dyn Receiver>>) {
+        let Some(log) = self.log(&run.log) else { return };
+        let Some(last) = run.deliveries.last() else { return };
+        let tail = log.tail.swap(last.position.0, Ordering::AcqRel);
+        let broken = !run.unbroken || (tail != 0 && tail != run.previous.0);
         // From the end to the start: a member that leaves meanwhile is replaced by the last one, which then is seen
         // twice (and drops the copy by its position) but never left out.
         let mut next = log.members.read().len();
@@ -329,7 +366,9 @@ impl Hub {
                         if broken {
                             member.missed(false);
                         }
-                        member.offer(pattern, delivery);
+                        if member.offer(&run.log, &run.deliveries) {
+                            due.push(member.clone());
+                        }
                     }
                 }
                 served += next - first;
@@ -340,6 +379,30 @@ impl Hub {
                 tokio::task::yield_now().await;
             }
         }
+    }
+}
+
+/// Messages of one log that came one after the other.
+struct Run {
+    log: Pattern,
+    /// The log's entry before the first of them.
+    previous: Position,
+    deliveries: Vec<Arc<Delivery>>,
+    /// Each names the one before as its predecessor.
+    unbroken: bool,
+}
+
+impl Run {
+    fn goes_on_with(&self, next: &FeedEvent) -> bool {
+        matches!(next, FeedEvent::Message { log, .. } if *log == self.log)
+    }
+
+    /// Adds a message of the same log; gives its share of the feed's room.
+    fn add(&mut self, next: FeedEvent) -> Option<OwnedSemaphorePermit> {
+        let FeedEvent::Message { previous, delivery, room, .. } = next else { return None };
+        self.unbroken &= self.deliveries.last().is_some_and(|last| last.position == previous);
+        self.deliveries.push(delivery);
+        room
     }
 }
 

@@ -50,6 +50,13 @@ impl Batch {
     }
 }
 
+/// Where the messages of an attachment can leave at once, without waking its transport.
+pub trait Outlet: Send + Sync {
+    /// Writes what waits in the outbox of `source`, by [`Attachment::take_live`], or leaves it to the transport. Called
+    /// from the fan-out: must not block. `scratch` is room to encode in.
+    fn push(&self, source: &Attachment, scratch: &mut Vec<u8>);
+}
+
 /// A session held by a poll, socket, stream or local client of this node.
 pub struct Attachment {
     session: SessionId,
@@ -91,6 +98,7 @@ impl Attachment {
             version,
             subscriptions,
             end: None,
+            outlet: None,
         };
         let connect_id = connect_id.map(Into::into);
         let (state, changed) = (Mutex::new(state), Notify::new());
@@ -232,6 +240,46 @@ impl Attachment {
         Batch { deliveries, form, replayed, gap }
     }
 
+    /// Lets messages leave by `outlet` as they come, from now on; or by [`Attachment::take`] alone. When this returns
+    /// nothing more is taken for the outlet before.
+    pub fn set_outlet(&self, outlet: Option<Arc<dyn Outlet>>) {
+        self.state.lock().outlet = outlet;
+    }
+
+    /// Takes what waits, in order, up to about `max_bytes` (but at least one message, if any), and hands the JSON array of
+    /// each to `put`. Nothing, where the transport has to do something first. For an [`Outlet`], which takes its lock
+    /// before: what is taken leaves in that order. Gives how many.
+    pub fn take_live(&self, max_bytes: usize, mut put: impl FnMut(&[u8])) -> u64 {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let busy = state.end.is_some() || state.gap.is_some() || state.replaying.is_some();
+        if busy
+            || state.outlet.is_none()
+            || self.ceiling.is_some()
+            || matches!(state.mode, Mode::Joining | Mode::Replaying)
+        {
+            return 0;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(next) = state.outbox.front()
+            && (count == 0 || bytes + next.array.len() <= max_bytes)
+            && let Some(delivery) = state.outbox.pop_front()
+        {
+            bytes += delivery.array.len();
+            count += 1;
+            state.sent.cursor.raise(delivery.partition, delivery.position);
+            match self.traits.positions() {
+                false => put(&delivery.array),
+                true => put(&delivery.array_as(Form::Positioned)),
+            }
+        }
+        state.outbox_bytes -= bytes;
+        if state.outbox.is_empty() && state.outbox.capacity() > 64 {
+            state.outbox = VecDeque::new();
+        }
+        count
+    }
+
     /// Whether the client has to be told that messages are missing, before any other comes.
     pub fn has_gap(&self) -> bool {
         self.state.lock().gap.is_some()
@@ -311,39 +359,46 @@ impl Attachment {
 }
 
 impl Receiver for Attachment {
-    fn offer(&self, log: &Pattern, delivery: &Arc<Delivery>) {
-        let mut state = self.state.lock();
+    fn offer(&self, log: &Pattern, deliveries: &[Arc<Delivery>]) -> bool {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let Some(subscription) = state.subscriptions.iter().find(|subscription| subscription.pattern == *log) else {
-            return;
+            return false;
         };
-        if state.end.is_some()
-            || delivery.position <= subscription.since
-            || delivery.position <= state.queued.get(delivery.partition)
-        {
-            return;
+        if state.end.is_some() {
+            return false;
         }
-        match state.mode {
-            Mode::Live => {
-                let was_empty = state.outbox.is_empty();
-                state.enqueue(delivery, &self.limits);
-                drop(state);
-                if was_empty {
-                    self.changed.notify_one();
-                }
+        let since = subscription.since;
+        let was_empty = state.outbox.is_empty();
+        for delivery in deliveries {
+            if delivery.position > since && delivery.position > state.queued.get(delivery.partition) {
+                state.accept(delivery, &self.limits);
             }
-            Mode::Joining
-                if state.held.len() >= self.limits.outbox_messages || state.held_bytes > self.limits.outbox_bytes =>
-            {
-                state.held = Vec::new();
-                state.overflowed = true;
-            }
-            Mode::Joining if state.overflowed => {}
-            Mode::Joining => {
-                state.held_bytes += delivery.array.len();
-                state.held.push(delivery.clone());
-            }
-            Mode::Behind | Mode::Replaying => {}
         }
+        if !was_empty || state.outbox.is_empty() {
+            return false;
+        }
+        if state.outlet.is_some() {
+            return true;
+        }
+        drop(guard);
+        self.changed.notify_one();
+        false
+    }
+
+    fn push(&self, scratch: &mut Vec<u8>) {
+        let outlet = self.state.lock().outlet.clone();
+        if let Some(outlet) = outlet {
+            outlet.push(self, scratch);
+        }
+        // What the outlet did not take, and a read of the logs that is due, are the transport's.
+        if self.step().is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    fn wake(&self) {
+        self.changed.notify_one();
     }
 
     fn missed(&self, all: bool) {

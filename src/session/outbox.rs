@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::attachment::Outlet;
 use crate::bayeux::Pattern;
 use crate::engine::{Cursor, Delivery, Ended, Position, Reach, Replayed, Subscription, Version};
 
@@ -63,6 +64,8 @@ pub(super) struct State {
     pub(super) version: Version,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) end: Option<End>,
+    /// Where messages leave without waking the transport.
+    pub(super) outlet: Option<Arc<dyn Outlet>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +119,23 @@ impl State {
         self.outbox_bytes = 0;
         self.held.clear();
         self.held_bytes = 0;
+    }
+
+    /// Takes a message that came from the feed and is due.
+    pub(super) fn accept(&mut self, delivery: &Arc<Delivery>, limits: &Limits) {
+        match self.mode {
+            Mode::Live => self.enqueue(delivery, limits),
+            Mode::Joining if self.overflowed => {}
+            Mode::Joining if self.held.len() >= limits.outbox_messages || self.held_bytes > limits.outbox_bytes => {
+                self.held = Vec::new();
+                self.overflowed = true;
+            }
+            Mode::Joining => {
+                self.held_bytes += delivery.array.len();
+                self.held.push(delivery.clone());
+            }
+            Mode::Behind | Mode::Replaying => {}
+        }
     }
 
     /// Puts a message into the outbox if it is due and there is room; without room the session falls behind.

@@ -113,6 +113,8 @@ impl Deref for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        // Others may keep the attachment for a while: not the socket, too.
+        self.attachment.set_outlet(None);
         self.sessions.leave(&self.attachment);
     }
 }

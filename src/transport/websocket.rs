@@ -1,7 +1,8 @@
 //! WebSocket: the handshake. The connection itself is `websocket/connection.rs`, its write path `websocket/wire.rs`.
 
 mod connection;
-mod draining;
+mod outlet;
+mod pings;
 mod wire;
 
 use bytes::Bytes;

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Stream;
+use super::outlet::TAKE;
+use super::pings::Pings;
 use super::wire::{Event, Gone, Wire};
 use crate::bayeux::BayeuxError;
 use crate::bayeux::message::{self, Message, ParseError};
@@ -20,12 +22,6 @@ use crate::session::{End, Held, Step};
 use crate::transport::Web;
 use crate::transport::answer::sentence;
 
-/// Bytes that are taken from the outbox for one write (one message may exceed it).
-const TAKE: usize = 64 * 1024;
-/// What was sent is pinged after this time, so that a burst costs one ping.
-const CONFIRM_AFTER: Duration = Duration::from_millis(250);
-/// Pings that confirm are at least so far apart.
-const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 /// How long a frame under way may take when the connection ends.
 const FINISH_PATIENCE: Duration = Duration::from_secs(6);
 /// Pause after an engine call failed.
@@ -60,19 +56,6 @@ pub(super) struct Connection {
     stuck_since: Option<(Instant, u64)>,
 }
 
-/// Which ping stands for which positions.
-struct Pings {
-    /// Tokens are decimal counters.
-    count: u64,
-    sent_at: Instant,
-    /// When the next one is to be sent.
-    due: Instant,
-    /// The ping that is not answered yet, with what its answer confirms.
-    open: Option<(u64, Reach)>,
-    /// Something was sent that no ping covers.
-    uncovered: bool,
-}
-
 /// How a connection ends.
 enum Finish {
     /// The peer is gone: nothing more can be said.
@@ -85,7 +68,7 @@ enum Finish {
 
 /// Takes over a socket; [`Connection::run`] serves it. Apart, so that what is needed here only is not kept for life.
 pub(super) async fn open(web: Web, request: RequestInfo, stream: Stream) -> Box<Connection> {
-    let wire = Wire::new(stream, web.settings().max_body_bytes).await;
+    let wire = Wire::new(stream, web.settings().max_body_bytes, web.server().metrics().clone()).await;
     let now = Instant::now();
     Box::new(Connection {
         wire,
@@ -97,7 +80,7 @@ pub(super) async fn open(web: Web, request: RequestInfo, stream: Stream) -> Box<
         processing: None,
         refreshing: None,
         refresh_after: now,
-        pings: Pings { count: 0, sent_at: now, due: now + web.settings().websocket_ping, open: None, uncovered: false },
+        pings: Pings::new(now, web.settings().websocket_ping),
         heard: now,
         spoke: now,
         stuck_since: None,
@@ -156,7 +139,7 @@ impl Connection {
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), Finish> {
-        if !matches!(event, Event::Flushed | Event::Gone(_)) {
+        if !matches!(event, Event::Flushed | Event::Pushed | Event::Gone(_)) {
             self.heard = Instant::now();
         }
         match event {
@@ -167,6 +150,12 @@ impl Connection {
             Event::Pong(token) => self.on_pong(&token),
             Event::Alive => {}
             Event::Flushed => self.stuck_since = None,
+            Event::Pushed => {
+                self.pings.cover_soon();
+                if self.wire.is_unflushed() {
+                    self.note_queued();
+                }
+            }
             Event::Gone(Gone::Closed) => return Err(Finish::Gone),
             Event::Gone(Gone::Closing) => return Err(Finish::Closing),
             Event::Gone(Gone::Violation(code, reason)) => {
@@ -210,7 +199,8 @@ impl Connection {
             }
         }
         let refusal = Message::default().reject(&BayeuxError::limit(413, "", sentence(error)));
-        self.queue(array(&[refusal.encode()]))
+        self.queue(&array(&[refusal.encode()]));
+        Ok(())
     }
 
     async fn on_outcome(&mut self, outcome: FrameOutcome) -> Result<(), Finish> {
@@ -231,17 +221,18 @@ impl Connection {
             let at = Instant::now() + held.hold;
             // A second connect answers the first.
             if let Some((older, _)) = self.connect.replace((held, at)) {
-                self.answer(older).await?;
+                self.answer(older).await;
             }
             if self.held.as_ref().is_some_and(|held| held.has_gap()) {
                 self.push().await?;
             }
         }
         if outcome.empty {
-            self.queue(Bytes::from_static(b"[]"))?;
+            self.queue(b"[]");
         } else if !outcome.replies.is_empty() {
-            self.queue(array(&outcome.replies))?;
+            self.queue(&array(&outcome.replies));
         }
+        self.open_outlet();
         match outcome.close {
             Some(SocketClose::Stale) => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
             Some(SocketClose::Unavailable) => Err(Finish::Close(CloseCode::Error, "storage unavailable")),
@@ -255,6 +246,7 @@ impl Connection {
         match claim {
             OwnedClaim::Ack(upto) => {
                 self.acks = true;
+                held.set_outlet(None);
                 let upto = Cursor::single(upto);
                 let partition = PartitionId::default();
                 held.confirm(&upto.clone().into());
@@ -290,12 +282,21 @@ impl Connection {
         Ok(())
     }
 
+    /// Lets the hub write the session's messages as they come, where nothing has to be said, asked or rewritten first.
+    fn open_outlet(&self) {
+        if let Some(held) = self.held.as_ref().filter(|_| !self.acks && !self.web.server().rewrites_deliveries()) {
+            held.set_outlet(Some(self.wire.outlet().clone()));
+        }
+    }
+
     /// Sends what waits, in one write.
     async fn push(&mut self) -> Result<(), Finish> {
         let Some(held) = &self.held else { return Ok(()) };
         if held.has_gap() && self.connect.is_none() {
             return Ok(());
         }
+        // Between what is taken here and its way out nothing of the hub's may come.
+        held.set_outlet(None);
         let server = self.web.server().clone();
         let rewrite = server.rewrites_deliveries();
         let batch = held.take(if self.acks { server.settings().max_reply_bytes } else { TAKE });
@@ -303,20 +304,21 @@ impl Connection {
         if batch.gap.is_some() {
             self.gap = batch.gap;
             if let Some((connect, _)) = self.connect.take_if(|_| !self.acks) {
-                self.answer(connect).await?;
+                self.answer(connect).await;
             }
         }
         for delivery in batch.deliveries {
             if !rewrite {
-                self.queue(delivery.array_as(batch.form))?;
+                self.queue(&delivery.array_as(batch.form));
             } else if let Some(json) = server.rewrite_delivery(&delivery, batch.form, &self.request).await {
-                self.queue(array(&[json]))?;
+                self.queue(&array(&[json]));
             }
         }
         if let Some((connect, _)) = self.connect.take_if(|_| self.acks) {
-            self.answer(connect).await?;
+            self.answer(connect).await;
         }
         self.pings.cover_soon();
+        self.open_outlet();
         Ok(())
     }
 
@@ -349,7 +351,7 @@ impl Connection {
             End::Session(why) => {
                 if let Some((connect, _)) = connect {
                     let reply = self.web.server().answer_ended(connect, why, &self.request);
-                    self.reply(reply).await?;
+                    self.reply(reply).await;
                 }
                 self.held = None;
                 self.pings.open = None;
@@ -362,7 +364,7 @@ impl Connection {
             End::Superseded { same_id: true, .. } => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
             End::Superseded { .. } | End::Stale => {
                 if let Some((connect, _)) = connect {
-                    self.answer(connect).await?;
+                    self.answer(connect).await;
                 }
                 Err(Finish::Close(CloseCode::Normal, "session is held elsewhere"))
             }
@@ -392,7 +394,7 @@ impl Connection {
             return Err(Finish::Close(CloseCode::Normal, "idle"));
         }
         if let Some((connect, _)) = self.connect.take_if(|(_, at)| now >= *at) {
-            self.answer(connect).await?;
+            self.answer(connect).await;
         }
         if now >= self.pings.due {
             let silent = now >= self.heard + self.web.settings().websocket_pong;
@@ -403,46 +405,48 @@ impl Connection {
                 self.web.server().metrics().limit(Limit::Idle);
                 return Err(Finish::Gone);
             }
-            self.send_ping(now)?;
+            self.send_ping(now);
         }
         Ok(())
     }
 
-    fn send_ping(&mut self, now: Instant) -> Result<(), Finish> {
+    fn send_ping(&mut self, now: Instant) {
         self.pings.sent_at = now;
         self.pings.due = now + self.web.settings().websocket_ping;
         // An open ping stays the one that confirms: a late answer to it must still count.
-        let count = match &self.pings.open {
-            Some((count, _)) => *count,
+        match &self.pings.open {
+            Some((count, _)) => self.wire.outlet().ping(&count.to_string()),
             None => {
                 self.pings.count += 1;
-                let sent = self.held.as_ref().map(|held| held.sent()).unwrap_or_default();
+                let held = self.held.as_ref();
+                let sent = self
+                    .wire
+                    .outlet()
+                    .cover(&self.pings.count.to_string(), || held.map(|held| held.sent()).unwrap_or_default());
                 self.pings.open = Some((self.pings.count, sent));
                 self.pings.uncovered = false;
-                self.pings.count
             }
-        };
+        }
         self.note_queued();
-        self.wire.ping(count.to_string()).map_err(Finish::from)
     }
 
-    async fn answer(&mut self, connect: HeldConnect) -> Result<(), Finish> {
+    async fn answer(&mut self, connect: HeldConnect) {
         let ack = self.held.as_ref().filter(|_| self.acks).map(|held| held.sent().cursor);
         let notice = Notice { ack, gap: self.gap.take(), passed: None };
         let reply = self.web.server().answer_held(connect, notice);
         self.reply(reply).await
     }
 
-    async fn reply(&mut self, reply: Message) -> Result<(), Finish> {
+    async fn reply(&mut self, reply: Message) {
         match self.web.server().encode(reply, &self.request).await {
-            Some(reply) => self.queue(array(&[reply])),
-            None => Ok(()),
+            Some(reply) => self.queue(&array(&[reply])),
+            None => {}
         }
     }
 
-    fn queue(&mut self, json: Bytes) -> Result<(), Finish> {
+    fn queue(&mut self, json: &[u8]) {
         self.note_queued();
-        self.wire.queue(json).map_err(Finish::from)
+        self.wire.outlet().queue(json);
     }
 
     fn note_queued(&mut self) {
@@ -476,7 +480,7 @@ impl Connection {
                     let _ = self.on_outcome(outcome).await;
                 }
                 if let Some((connect, _)) = self.connect.take() {
-                    let _ = self.answer(connect).await;
+                    self.answer(connect).await;
                 }
                 // A token of its own: an answer to an earlier ping proves less.
                 let token = (self.pings.count + 1).to_string();
@@ -491,17 +495,6 @@ impl Connection {
     }
 }
 
-impl Pings {
-    /// Something was sent: the next ping comes soon, unless one is under way whose answer asks for it then.
-    fn cover_soon(&mut self) {
-        self.uncovered = true;
-        if self.open.is_none() {
-            let soon = (Instant::now() + CONFIRM_AFTER).max(self.sent_at + CONFIRM_EVERY);
-            self.due = self.due.min(soon);
-        }
-    }
-}
-
 impl From<Gone> for Finish {
     fn from(gone: Gone) -> Self {
         match gone {
@@ -513,14 +506,14 @@ impl From<Gone> for Finish {
 }
 
 /// One frame with these messages.
-fn array(messages: &[Vec<u8>]) -> Bytes {
+fn array(messages: &[Vec<u8>]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(2 + messages.iter().map(|message| message.len() + 1).sum::<usize>());
     for (index, message) in messages.iter().enumerate() {
         frame.push(if index == 0 { b'[' } else { b',' });
         frame.extend_from_slice(message);
     }
     frame.push(b']');
-    frame.into()
+    frame
 }
 
 /// The future's output; pending for ever while there is none.

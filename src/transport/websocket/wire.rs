@@ -1,15 +1,16 @@
 //! The write path of a socket: frames in, bytes out, coalesced.
 //!
-//! Chosen by measurement (`docs/design.md`, "WebSocket write path"): tungstenite's codec on the bare TCP stream with a
-//! small read buffer; all that is ready is framed into one buffer, leaves in one write, and the buffer is freed. Reading and flushing go on
-//! side by side, so that a peer that does not read cannot keep us from reading.
+//! Chosen by measurement (`docs/design.md`, "WebSocket write path"): tungstenite's codec reads, with a small buffer; all
+//! that leaves goes through the [`SocketOutlet`], which frames it and writes all that is ready at once. Reading and
+//! flushing go on side by side, so that a peer that does not read cannot keep us from reading.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Sink, SinkExt, Stream as _, StreamExt};
+use futures_util::{SinkExt, Stream as _, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -18,7 +19,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::Stream;
-use super::draining::Draining;
+use super::outlet::{Duplex, SocketOutlet};
+use crate::metrics::Metrics;
 
 /// Allocated for each connection for life, and filled with zeros at each read: the library's default is 128 KiB.
 const READ_BUFFER: usize = 1024;
@@ -37,6 +39,8 @@ pub(super) enum Event {
     Alive,
     /// All that was queued is with the kernel.
     Flushed,
+    /// The hub has written messages: they want a ping, or the kernel did not take all of it.
+    Pushed,
     /// The connection is over.
     Gone(Gone),
 }
@@ -53,19 +57,17 @@ pub(super) enum Gone {
 
 /// A socket with its codec.
 pub(super) struct Wire {
-    socket: WebSocketStream<Draining>,
-    /// Frames are queued that the kernel does not have yet.
+    socket: WebSocketStream<Duplex>,
+    outlet: Arc<SocketOutlet>,
+    /// Something is queued that the kernel did not have when we last looked.
     unflushed: bool,
-    /// Bytes queued since the kernel had everything.
-    queued: usize,
     /// See [`Stream::place`].
     _place: Box<dyn Send + Sync>,
 }
 
 impl Wire {
-    pub(super) async fn new(stream: Stream, max_message: usize) -> Self {
-        // Our own discipline bounds the write buffer: nothing is taken from an outbox before the last batch is out, and
-        // nothing is read from a peer to which too much is queued.
+    pub(super) async fn new(stream: Stream, max_message: usize, metrics: Arc<Metrics>) -> Self {
+        // What the codec writes, control frames only, goes into the outlet at once.
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
@@ -73,67 +75,58 @@ impl Wire {
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
         let Stream { tcp, first_bytes, place } = stream;
-        let tcp = Draining::new(tcp);
+        let (read, write) = tcp.into_split();
+        let outlet = Arc::new(SocketOutlet::new(write, metrics));
+        let duplex = Duplex { read, outlet: outlet.clone() };
         let socket = if first_bytes.is_empty() {
-            WebSocketStream::from_raw_socket(tcp, Role::Server, Some(config)).await
+            WebSocketStream::from_raw_socket(duplex, Role::Server, Some(config)).await
         } else {
-            WebSocketStream::from_partially_read(tcp, first_bytes.to_vec(), Role::Server, Some(config)).await
+            WebSocketStream::from_partially_read(duplex, first_bytes.to_vec(), Role::Server, Some(config)).await
         };
-        Self { socket, unflushed: false, queued: 0, _place: place }
+        Self { socket, outlet, unflushed: false, _place: place }
+    }
+
+    /// The way out, for who writes to it.
+    pub(super) fn outlet(&self) -> &Arc<SocketOutlet> {
+        &self.outlet
     }
 
     /// Whether the kernel lacks something that was queued.
     pub(super) fn is_unflushed(&self) -> bool {
-        self.unflushed
+        self.outlet.pending() > 0
     }
 
     /// Whether so much is queued that the peer has to read before it is read from.
     pub(super) fn is_full(&self) -> bool {
-        self.queued > MAX_QUEUED
+        self.outlet.pending() > MAX_QUEUED
     }
 
     /// Bytes that the kernel has taken so far.
     pub(super) fn taken(&self) -> u64 {
-        self.socket.get_ref().total()
-    }
-
-    /// Queues a text frame with this JSON.
-    pub(super) fn queue(&mut self, json: Bytes) -> Result<(), Gone> {
-        // What we encode is UTF-8; if it were not, the peer could not read it anyway.
-        let text = Utf8Bytes::try_from(json).map_err(|_| Gone::Violation(CloseCode::Error, "not UTF-8"))?;
-        self.queued += text.len();
-        self.start(Message::Text(text))
-    }
-
-    /// Queues a ping.
-    pub(super) fn ping(&mut self, token: String) -> Result<(), Gone> {
-        self.start(Message::Ping(token.into()))
-    }
-
-    fn start(&mut self, message: Message) -> Result<(), Gone> {
-        self.unflushed = true;
-        self.socket.start_send_unpin(message).map_err(|error| gone(&error))
+        self.outlet.total()
     }
 
     /// The next event; reads only if `read`. Cancel-safe.
     pub(super) async fn next(&mut self, read: bool) -> Event {
         poll_fn(|context| {
-            let mut socket = std::pin::Pin::new(&mut self.socket);
+            if self.outlet.poll_news(context) {
+                return Poll::Ready(Event::Pushed);
+            }
+            self.unflushed |= self.is_unflushed();
             if self.unflushed {
-                match socket.as_mut().poll_flush(context) {
+                match self.outlet.poll_flush(context) {
                     Poll::Ready(Ok(())) => {
                         self.unflushed = false;
-                        self.queued = 0;
                         return Poll::Ready(Event::Flushed);
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Event::Gone(gone(&error))),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Event::Gone(Gone::Closed)),
                     Poll::Pending => {}
                 }
             }
             if !read {
                 return Poll::Pending;
             }
-            socket.poll_next(context).map(|frame| match frame {
+            std::pin::Pin::new(&mut self.socket).poll_next(context).map(|frame| match frame {
                 Some(Ok(Message::Text(text))) => Event::Payload(text.into()),
                 Some(Ok(Message::Binary(bytes))) => Event::Payload(bytes),
                 Some(Ok(Message::Pong(token))) => Event::Pong(token),
@@ -159,6 +152,7 @@ impl Wire {
     /// Says why and waits for the peer's answer. True when a pong to `token` came with it: the peer has read all that was
     /// sent before. (A close frame alone may have crossed ours, from a peer that had stopped reading.)
     pub(super) async fn close(&mut self, code: CloseCode, reason: &'static str, token: &str) -> bool {
+        self.outlet.close();
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         let mut answered = false;
         let goodbye = async {
@@ -172,6 +166,13 @@ impl Wire {
         // However it ends, and whether in time: what counts is the pong.
         let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
         answered
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // The hub may be about to write.
+        self.outlet.close();
     }
 }
 

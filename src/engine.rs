@@ -136,6 +136,26 @@ pub trait Engine: Send + Sync + 'static {
     /// of them. One that was stored already, by its fingerprint, is not stored again.
     fn publish(&self, publication: Publication) -> impl Future<Output = Result<Published, EngineError>> + Send;
 
+    /// As [`Engine::publish`] for each, in this order: of two that are stored the earlier one has the lower position.
+    ///
+    /// # Errors
+    /// Those of [`Engine::publish`], for each; as a whole when none was stored for certain.
+    fn publish_all(
+        &self,
+        publications: Vec<Publication>,
+    ) -> impl Future<Output = Result<Vec<Result<Published, EngineError>>, EngineError>> + Send
+    where
+        Self: Sync,
+    {
+        async move {
+            let mut outcomes = Vec::with_capacity(publications.len());
+            for publication in publications {
+                outcomes.push(self.publish(publication).await);
+            }
+            Ok(outcomes)
+        }
+    }
+
     /// Reads all the given logs as one snapshot.
     fn read(&self, request: ReadRequest<'_>) -> impl Future<Output = Result<Read, EngineError>> + Send;
 

@@ -413,6 +413,13 @@ impl Engine for RedisNode {
         self.0.publisher.publish(&publication).await
     }
 
+    async fn publish_all(
+        &self,
+        publications: Vec<Publication>,
+    ) -> Result<Vec<Result<Published, EngineError>>, EngineError> {
+        Ok(self.0.publisher.publish_all(&publications).await)
+    }
+
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {
         let script = &self.scripts().read;
         let reply = self.0.logs.run(script, |command| {

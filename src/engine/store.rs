@@ -181,6 +181,13 @@ impl Engine for Store {
         call!(self.publish(publication))
     }
 
+    async fn publish_all(
+        &self,
+        publications: Vec<Publication>,
+    ) -> Result<Vec<Result<Published, EngineError>>, EngineError> {
+        call!(self.publish_all(publications))
+    }
+
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {
         call!(self.read(request))
     }

@@ -8,7 +8,7 @@ use super::timing::Asked;
 use super::{Notice, OwnedClaim, RequestInfo, Server, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Message, Pattern};
-use crate::engine::{Engine, element};
+use crate::engine::{Engine, SessionId, element};
 use crate::metrics::Kind;
 use crate::session::{Batch, Held, Receipt};
 
@@ -89,9 +89,18 @@ impl Server {
         let mut array = Array::default();
         let mut receipts = Vec::new();
         let mut connected = false;
+        let mut run = Vec::new();
         for message in connects_last(messages) {
             let Some(message) = self.incoming(message, request).await else { continue };
-            if kind(&message) != Kind::Connect {
+            let kind = kind(&message);
+            if kind == Kind::Publish {
+                run.push(message);
+                continue;
+            }
+            for reply in self.handle_publishes(std::mem::take(&mut run), request).await {
+                self.encode_reply(&mut array, reply, request).await;
+            }
+            if kind != Kind::Connect {
                 for reply in self.handle_asked(message, request).await {
                     self.encode_reply(&mut array, reply, request).await;
                 }
@@ -126,6 +135,9 @@ impl Server {
                 deliveries.iter().for_each(|delivery| array.push(delivery));
             }
         }
+        for reply in self.handle_publishes(run, request).await {
+            self.encode_reply(&mut array, reply, request).await;
+        }
         HttpOutcome::Reply(Reply { body: array.close(), receipts })
     }
 
@@ -140,9 +152,18 @@ impl Server {
         let mut outcome = FrameOutcome { empty: messages.is_empty(), ..FrameOutcome::default() };
         let mut bound = bound;
         let mut connected = false;
+        let mut run = Vec::new();
         for message in connects_last(messages) {
             let Some(message) = self.incoming(message, request).await else { continue };
-            if kind(&message) != Kind::Connect {
+            let kind = kind(&message);
+            if kind == Kind::Publish {
+                run.push(message);
+                continue;
+            }
+            for reply in self.handle_publishes(std::mem::take(&mut run), request).await {
+                outcome.replies.extend(self.encode(reply, request).await);
+            }
+            if kind != Kind::Connect {
                 for reply in self.handle_asked(message, request).await {
                     outcome.replies.extend(self.encode(reply, request).await);
                 }
@@ -179,17 +200,47 @@ impl Server {
                 SocketConnect::Close(why) => outcome.close = Some(why),
             }
         }
+        for reply in self.handle_publishes(run, request).await {
+            outcome.replies.extend(self.encode(reply, request).await);
+        }
         outcome
+    }
+
+    /// Publishes that follow each other: they are stored in one step of the engine, in their order.
+    async fn handle_publishes(&self, mut run: Vec<Message>, request: &RequestInfo) -> Vec<Message> {
+        if run.len() < 2 {
+            let Some(message) = run.pop() else { return Vec::new() };
+            return self.handle_asked(message, request).await.collect();
+        }
+        let asked: Vec<_> = run.iter().map(|message| Asked::of(message, request.dialect)).collect();
+        let mut active = None;
+        for message in &run {
+            self.metrics().received(Kind::Publish);
+            let session = session_of(message);
+            if session != active {
+                self.note_activity(session.as_ref()).await;
+                active = session;
+            }
+        }
+        let handled = self.publish_all(run, request).await;
+        let replies = asked.into_iter().zip(handled);
+        replies.flat_map(|(asked, handled)| in_order(asked, handled, request)).collect()
+    }
+
+    /// The session does something, where that counts.
+    async fn note_activity(&self, session: Option<&SessionId>) {
+        if self.settings().max_inactivity.is_some()
+            && let Some(session) = session
+            && let Err(error) = self.sessions().store().note_activity(session).await
+        {
+            self.engine_failed("note_activity", &error);
+        }
     }
 
     /// As [`Server::handle`]: the reply with what was asked about time, and a service's answer beside it.
     async fn handle_asked(&self, message: Message, request: &RequestInfo) -> impl Iterator<Item = Message> {
         let asked = Asked::of(&message, request.dialect);
-        let Handled { reply, event } = self.handle(message, request).await;
-        let reply = asked.answer(reply);
-        let (first, second) =
-            if request.dialect.events_come_first() { (event, Some(reply)) } else { (Some(reply), event) };
-        first.into_iter().chain(second)
+        in_order(asked, self.handle(message, request).await, request)
     }
 
     /// Everything but a connect.
@@ -202,12 +253,8 @@ impl Server {
         if !request.internal {
             self.metrics().received(kind);
         }
-        if matches!(kind, Kind::Publish | Kind::Subscribe | Kind::Unsubscribe)
-            && self.settings().max_inactivity.is_some()
-            && let Some(session) = session_of(&message)
-            && let Err(error) = self.sessions().store().note_activity(&session).await
-        {
-            self.engine_failed("note_activity", &error);
+        if matches!(kind, Kind::Publish | Kind::Subscribe | Kind::Unsubscribe) {
+            self.note_activity(session_of(&message).as_ref()).await;
         }
         let reply = match kind {
             Kind::Publish => return self.publish(message, request).await,
@@ -253,8 +300,19 @@ impl Server {
     }
 }
 
+/// A reply with what was asked about time, and a service's answer beside it.
+fn in_order(asked: Asked, handled: Handled, request: &RequestInfo) -> impl Iterator<Item = Message> + use<> {
+    let Handled { reply, event } = handled;
+    let reply = asked.answer(reply);
+    let (first, second) = if request.dialect.events_come_first() { (event, Some(reply)) } else { (Some(reply), event) };
+    first.into_iter().chain(second)
+}
+
 /// Meta channels are matched exactly: anything else below `/meta` is unknown, whatever it begins with.
 fn kind(message: &Message) -> Kind {
+    if !message.channel.starts_with("/meta") {
+        return Kind::Publish;
+    }
     match message.channel.as_str() {
         "/meta/handshake" => Kind::Handshake,
         "/meta/connect" => Kind::Connect,
@@ -267,6 +325,11 @@ fn kind(message: &Message) -> Kind {
             _ => Kind::Publish,
         },
     }
+}
+
+/// Whether a message is for others: anything that is not addressed to the protocol itself.
+pub fn is_publish(message: &Message) -> bool {
+    kind(message) == Kind::Publish
 }
 
 /// A connect is processed after the rest of its batch, so that its reply carries what the batch published (Faye answers

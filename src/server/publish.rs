@@ -5,20 +5,81 @@ use serde_json::value::RawValue;
 use super::batch::Handled;
 use super::{RequestInfo, Server, ServerEvent, session_of};
 use crate::bayeux::{BayeuxError, Channel, Message};
-use crate::engine::{Engine, Publication, Published};
+use crate::engine::{Engine, EngineError, Publication, Published, SessionId};
+
+/// What a publish comes to before anything is stored.
+enum Prepared {
+    /// A message to be stored.
+    Message(Box<Stored>),
+    /// A service has answered it.
+    Served(Box<Message>),
+}
+
+/// A message on its way into the engine, and what has to be told of it afterwards.
+struct Stored {
+    channel: Channel,
+    session: Option<SessionId>,
+    delivery: Message,
+}
 
 impl Server {
     /// Stores the message, or gives it to the service that answers its channel.
     pub(super) async fn publish(&self, message: Message, request: &RequestInfo) -> Handled {
-        let reply = message.reply();
-        let advice = message.reply_advice.clone();
-        match self.try_publish(message, request).await {
-            Ok(event) => Handled { reply: Message { successful: Some(true), ..reply }, event },
-            Err(error) => Message { successful: Some(false), error: Some(error), advice, ..reply }.into(),
-        }
+        let (reply, advice) = (message.reply(), message.reply_advice.clone());
+        let outcome = match self.prepare(message, request).await {
+            Ok(Prepared::Message(stored)) => {
+                let outcome = self.sessions().store().publish(self.publication(&stored)).await;
+                self.stored(*stored, outcome, request).map(|()| None)
+            }
+            Ok(Prepared::Served(event)) => Ok(Some(*event)),
+            Err(error) => Err(error),
+        };
+        handled(reply, advice, outcome)
     }
 
-    async fn try_publish(&self, mut message: Message, request: &RequestInfo) -> Result<Option<Message>, String> {
+    /// As [`Server::publish`] for each of these, in their order, in one call to the engine.
+    pub(super) async fn publish_all(&self, messages: Vec<Message>, request: &RequestInfo) -> Vec<Handled> {
+        let mut prepared = Vec::with_capacity(messages.len());
+        for message in messages {
+            let (reply, advice) = (message.reply(), message.reply_advice.clone());
+            prepared.push((reply, advice, self.prepare(message, request).await));
+        }
+        let publications: Vec<_> = prepared
+            .iter()
+            .filter_map(|(_, _, prepared)| match prepared {
+                Ok(Prepared::Message(stored)) => Some(self.publication(stored)),
+                _ => None,
+            })
+            .collect();
+        let outcomes = if publications.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.sessions().store().publish_all(publications).await
+        };
+        let (mut outcomes, failed) = match outcomes {
+            Ok(outcomes) => (outcomes.into_iter(), None),
+            Err(error) => (Vec::new().into_iter(), Some(error)),
+        };
+        // An engine that gives fewer outcomes than it got messages has not said yes to the rest.
+        let silent = || EngineError::Unavailable("no outcome".to_owned());
+        prepared
+            .into_iter()
+            .map(|(reply, advice, prepared)| {
+                let outcome = match prepared {
+                    Ok(Prepared::Message(stored)) => {
+                        let outcome = outcomes.next().unwrap_or_else(|| Err(failed.clone().unwrap_or_else(silent)));
+                        self.stored(*stored, outcome, request).map(|()| None)
+                    }
+                    Ok(Prepared::Served(event)) => Ok(Some(*event)),
+                    Err(error) => Err(error),
+                };
+                handled(reply, advice, outcome)
+            })
+            .collect()
+    }
+
+    /// Checks a message. Whatever is wrong with it is told as its reply's error.
+    async fn prepare(&self, mut message: Message, request: &RequestInfo) -> Result<Prepared, String> {
         if message.data.is_none() && !request.dialect.requires_version_and_types() {
             // CometD publishes without data; subscribers can tell an event from a reply only by its presence.
             message.data = Some(RawValue::NULL.to_owned());
@@ -34,9 +95,10 @@ impl Server {
             self.expect_publisher(&message, request).await.map_err(|error| error.to_string())?;
         }
         if let Some(answer) = self.serve(&channel, &message, request).await {
-            return answer.map(Some).map_err(|error| error.to_string());
+            return answer.map(Box::new).map(Prepared::Served).map_err(|error| error.to_string());
         }
-        self.store_message(channel, message, request).await.map(|()| None).map_err(|error| error.to_string())
+        let session = session_of(&message);
+        Ok(Prepared::Message(Box::new(Stored { channel, session, delivery: message.into_delivery() })))
     }
 
     async fn expect_publisher(&self, message: &Message, request: &RequestInfo) -> Result<(), BayeuxError> {
@@ -44,30 +106,34 @@ impl Server {
         self.expect_session(&session, request).await
     }
 
-    async fn store_message(
-        &self,
-        channel: Channel,
-        message: Message,
-        request: &RequestInfo,
-    ) -> Result<(), BayeuxError> {
-        let session = session_of(&message);
-        let delivery = message.into_delivery();
-        let mut array =
-            Vec::with_capacity(64 + delivery.channel.len() + delivery.data.as_ref().map_or(0, |data| data.get().len()));
+    /// What the engine gets.
+    fn publication(&self, stored: &Stored) -> Publication {
+        let Stored { channel, delivery, .. } = stored;
+        let data = delivery.data.as_ref().map_or(0, |data| data.get().len());
+        let mut array = Vec::with_capacity(64 + delivery.channel.len() + data);
         array.push(b'[');
         delivery.encode_into(&mut array);
         array.push(b']');
-        let retention = self.settings().retention.rule(&channel).map(|rule| rule.retention);
-        let fingerprint = delivery.fingerprint;
-        let publication = Publication { channel: channel.clone(), array: array.into(), retention, fingerprint };
-        match self.sessions().store().publish(publication).await {
+        let retention = self.settings().retention.rule(channel).map(|rule| rule.retention);
+        Publication { channel: channel.clone(), array: array.into(), retention, fingerprint: delivery.fingerprint }
+    }
+
+    /// Tells whom it concerns what the engine said.
+    fn stored(
+        &self,
+        stored: Stored,
+        outcome: Result<Published, EngineError>,
+        request: &RequestInfo,
+    ) -> Result<(), String> {
+        let Stored { channel, session, delivery } = stored;
+        match outcome {
             Ok(Published::Stored(_)) => {}
             Ok(Published::Repeated) => {
                 tracing::debug!(%channel, "a publish that was stored before");
                 self.metrics().repeated.inc();
                 return Ok(());
             }
-            Err(error) => return Err(self.engine_error("publish", &error)),
+            Err(error) => return Err(self.engine_error("publish", &error).to_string()),
         }
         if request.internal {
             return Ok(());
@@ -78,5 +144,12 @@ impl Server {
             ServerEvent::Publish { session, channel, data: bytes::Bytes::copy_from_slice(data.as_bytes()) }
         });
         Ok(())
+    }
+}
+
+fn handled(reply: Message, advice: Option<Box<RawValue>>, outcome: Result<Option<Message>, String>) -> Handled {
+    match outcome {
+        Ok(event) => Handled { reply: Message { successful: Some(true), ..reply }, event },
+        Err(error) => Message { successful: Some(false), error: Some(error), advice, ..reply }.into(),
     }
 }

@@ -246,10 +246,10 @@ impl Attachment {
         self.state.lock().outlet = outlet;
     }
 
-    /// Takes what waits, in order, up to about `max_bytes` (but at least one message, if any), and hands the JSON array of
-    /// each to `put`. Nothing, where the transport has to do something first. For an [`Outlet`], which takes its lock
-    /// before: what is taken leaves in that order. Gives how many.
-    pub fn take_live(&self, max_bytes: usize, mut put: impl FnMut(&[u8])) -> u64 {
+    /// Takes what waits, in order, up to about `max_bytes` (but at least one message, if any), and hands each to `put` with
+    /// the form that the session gets. Nothing, where the transport has to do something first. For an [`Outlet`], which
+    /// takes its lock before: what is taken leaves in that order. Gives how many.
+    pub fn take_live(&self, max_bytes: usize, mut put: impl FnMut(&Delivery, Form)) -> u64 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let busy = state.end.is_some() || state.gap.is_some() || state.replaying.is_some();
@@ -260,6 +260,7 @@ impl Attachment {
         {
             return 0;
         }
+        let form = if self.traits.positions() { Form::Positioned } else { Form::Plain };
         let (mut count, mut bytes) = (0, 0);
         while let Some(next) = state.outbox.front()
             && (count == 0 || bytes + next.array.len() <= max_bytes)
@@ -268,10 +269,7 @@ impl Attachment {
             bytes += delivery.array.len();
             count += 1;
             state.sent.cursor.raise(delivery.partition, delivery.position);
-            match self.traits.positions() {
-                false => put(&delivery.array),
-                true => put(&delivery.array_as(Form::Positioned)),
-            }
+            put(&delivery, form);
         }
         state.outbox_bytes -= bytes;
         if state.outbox.is_empty() && state.outbox.capacity() > 64 {

@@ -1,5 +1,6 @@
 //! WebSocket: the handshake. The connection itself is `websocket/connection.rs`, its write path `websocket/wire.rs`.
 
+mod ahead;
 mod connection;
 mod outlet;
 mod pings;

@@ -56,6 +56,28 @@ impl Publisher {
 
     /// Stores a message. A caller that gives up before its turn has published nothing.
     pub(super) async fn publish(&self, publication: &Publication) -> Outcome {
+        let outcome = self.hand_in(publication).await?;
+        outcome.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// As [`Publisher::publish`] for each. All are handed in before the first outcome is waited for, so that they share
+    /// batches; the queue keeps their order.
+    pub(super) async fn publish_all(&self, publications: &[Publication]) -> Vec<Outcome> {
+        let mut waiting = Vec::with_capacity(publications.len());
+        for publication in publications {
+            waiting.push(self.hand_in(publication).await);
+        }
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        for outcome in waiting {
+            outcomes.push(match outcome {
+                Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(stopped())),
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
+    }
+
+    async fn hand_in(&self, publication: &Publication) -> Result<oneshot::Receiver<Outcome>, EngineError> {
         let channel = publication.channel.as_str();
         let mut message = Vec::with_capacity(channel.len() + 1 + publication.array.len());
         message.extend_from_slice(channel.as_bytes());
@@ -66,7 +88,7 @@ impl Publisher {
         let Publication { retention, fingerprint, .. } = *publication;
         let job = Job { message, patterns, retention, fingerprint, reply };
         self.0.send(job).await.map_err(|_| stopped())?;
-        outcome.await.unwrap_or_else(|_| Err(stopped()))
+        Ok(outcome)
     }
 }
 

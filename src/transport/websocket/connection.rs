@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::Stream;
+use super::ahead::{Ahead, only_publishes};
 use super::outlet::TAKE;
 use super::pings::Pings;
 use super::wire::{Event, Gone, Wire};
@@ -41,8 +42,11 @@ pub(super) struct Connection {
     acks: bool,
     /// To be told with the next connect: messages are missing.
     gap: Option<Cursor>,
-    /// The frame being processed. The next one is not read before it is done: one order per connection.
+    /// The frames being processed. The next one waits until that is done: one order per connection.
     processing: Option<BoxFuture<'static, FrameOutcome>>,
+    /// They are publishes only: others like them may be read ahead, to share the next step.
+    publishing: bool,
+    ahead: Option<Box<Ahead>>,
     /// The read of the logs under way.
     refreshing: Option<BoxFuture<'static, Result<(), EngineError>>>,
     /// No refresh is tried before.
@@ -78,6 +82,8 @@ pub(super) async fn open(web: Web, request: RequestInfo, stream: Stream) -> Box<
         acks: false,
         gap: None,
         processing: None,
+        publishing: false,
+        ahead: None,
         refreshing: None,
         refresh_after: now,
         pings: Pings::new(now, web.settings().websocket_ping),
@@ -99,7 +105,8 @@ impl Connection {
         let stop = self.web.0.stop.clone();
         loop {
             let deadline = self.deadline();
-            let read = self.processing.is_none() && !self.wire.is_full();
+            let room = || self.publishing && self.ahead.as_ref().is_none_or(|ahead| ahead.has_room());
+            let read = (self.processing.is_none() || room()) && !self.wire.is_full();
             let deliver =
                 !self.wire.is_unflushed() && self.refreshing.is_none() && self.refresh_after <= Instant::now();
             // Where somebody has to be told of a gap, nothing comes before that.
@@ -177,13 +184,22 @@ impl Connection {
             Ok(messages) => messages,
             Err(error) => return self.on_unparsable(&error),
         };
+        if self.processing.is_some() {
+            self.ahead.get_or_insert_default().add(messages, payload.len());
+        } else {
+            self.process(messages);
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, messages: Vec<Message>) {
+        self.publishing = only_publishes(&messages);
         let bound = self.held.as_ref().map(|held| {
             let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
             Bound { session, epoch, traits, sent: held.sent().cursor }
         });
         let (server, request) = (self.web.server().clone(), self.request.clone());
         self.processing = Some(async move { server.handle_frame(&request, messages, bound).await }.boxed());
-        Ok(())
     }
 
     /// Malformed input is not answered and does not end the socket (wire contract, 1.9); a bound that was reached is.
@@ -236,7 +252,14 @@ impl Connection {
         match outcome.close {
             Some(SocketClose::Stale) => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
             Some(SocketClose::Unavailable) => Err(Finish::Close(CloseCode::Error, "storage unavailable")),
-            None => Ok(()),
+            None => {
+                let next = self.ahead.as_mut().and_then(|ahead| ahead.take());
+                self.ahead = self.ahead.take().filter(|ahead| !ahead.is_empty());
+                if let Some(messages) = next {
+                    self.process(messages);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -438,9 +461,8 @@ impl Connection {
     }
 
     async fn reply(&mut self, reply: Message) {
-        match self.web.server().encode(reply, &self.request).await {
-            Some(reply) => self.queue(&array(&[reply])),
-            None => {}
+        if let Some(reply) = self.web.server().encode(reply, &self.request).await {
+            self.queue(&array(&[reply]));
         }
     }
 

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::engine::Form;
 use crate::metrics::Metrics;
 use crate::session::{Attachment, Outlet};
 
@@ -148,7 +149,10 @@ impl Outlet for SocketOutlet {
             return;
         }
         scratch.clear();
-        let count = source.take_live(TAKE, |json| frame(scratch, TEXT, json));
+        let count = source.take_live(TAKE, |delivery, form| match form {
+            Form::Plain => frame(scratch, TEXT, &delivery.array),
+            _ => frame(scratch, TEXT, &delivery.array_as(form)),
+        });
         if count == 0 {
             return;
         }

@@ -344,11 +344,12 @@ impl Answer {
 
 /// The payloads, which are numbers in these tests.
 fn numbers(deliveries: &[Arc<Delivery>]) -> Vec<u64> {
-    let number = |delivery: &Arc<Delivery>| {
-        let message = weft::Message::from_delivery(delivery.json()).expect("our own JSON");
-        message.data.expect("data").get().parse().expect("a number")
-    };
-    deliveries.iter().map(number).collect()
+    deliveries.iter().map(|delivery| number(delivery)).collect()
+}
+
+fn number(delivery: &Delivery) -> u64 {
+    let message = weft::Message::from_delivery(delivery.json()).expect("our own JSON");
+    message.data.expect("data").get().parse().expect("a number")
 }
 
 fn positions(deliveries: &[Arc<Delivery>]) -> Vec<Position> {

@@ -11,6 +11,7 @@
 mod client;
 mod connections;
 mod faults;
+mod outlet;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,5 +1,9 @@
 //! How a client connects, with whatever can go wrong on the way: by polls, sockets and streams, and under a new session.
 
+use weft::engine::Reach;
+use weft::session::Outlet;
+
+use super::outlet::Line;
 use super::*;
 
 impl Run {
@@ -109,15 +113,28 @@ impl Run {
             client.undisturbed.set(false);
             return;
         };
-        client.note(format!("socket {id}"));
+        // Most sockets let the hub write; who acknowledges by number does not.
+        let hub_writes = client.kind != Kind::Ack && self.chance(70);
+        let line = hub_writes.then(|| Line::new(30, self.random.borrow_mut().u64(..)));
+        let open = |held: &Held| {
+            let outlet = line.clone().map(|line| line as Arc<dyn Outlet>);
+            held.set_outlet(outlet);
+        };
+        open(&held);
+        client.note(format!("socket {id}, the hub writes: {hub_writes}"));
         for _ in 0..self.below(6) {
-            match tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await {
+            let step = tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await;
+            let covered = line.as_ref().map(|line| self.read_line(client, line, &held));
+            match step {
                 Ok(Some(Step::Ready)) => {
+                    // What is taken now must not be overtaken on its way out.
+                    held.set_outlet(None);
                     let batch = held.take(200);
                     assert_eq!(batch.gap, None, "{}", client.history());
                     let (numbers, positions) = (numbers(&batch.deliveries), positions(&batch.deliveries));
                     client.note(format!("socket received {numbers:?}"));
                     client.receive(&numbers, &positions, batch.replayed);
+                    open(&held);
                     if self.chance(60) {
                         // The pong arrives, or the next connect with the number of this reply.
                         client.acked.set(held.sent().cursor.get(PartitionId::default()));
@@ -135,8 +152,23 @@ impl Run {
                 Ok(Some(Step::Ended(_)) | None) => break,
                 Err(_) => {}
             }
+            if let Some(covered) = covered.filter(|_| self.chance(60)) {
+                // The pong to a ping behind what was written comes late.
+                held.confirm(&covered);
+            }
         }
         client.note(format!("socket {id} ends {:?}", held.ended()));
+        held.set_outlet(None);
+        if let Some(line) = &line {
+            if self.chance(70) {
+                self.read_line(client, line, &held);
+            } else {
+                // What was written last does not arrive.
+                client.undisturbed.set(false);
+                client.note(format!("socket {id} breaks"));
+                return;
+            }
+        }
         if self.chance(50) && !member.crashed.is_cancelled() {
             // In order, but not all that was sent may have been confirmed.
             client.undisturbed.set(client.undisturbed.get() && held.ended().is_none());
@@ -152,6 +184,17 @@ impl Run {
             client.undisturbed.set(false);
             drop(held);
         }
+    }
+
+    /// The client reads what the hub has written; gives what a ping behind it covers.
+    fn read_line(&self, client: &Client, line: &Line, held: &Held) -> Reach {
+        let (written, covered) = line.drain(|| held.sent());
+        let (numbers, positions): (Vec<_>, Vec<_>) = written.into_iter().unzip();
+        if !numbers.is_empty() {
+            client.note(format!("socket received {numbers:?} from the hub"));
+            client.receive(&numbers, &positions, false);
+        }
+        covered
     }
 
     /// An event stream for a while; the browser may miss what was written last, and says what it has when it comes again.

@@ -122,6 +122,7 @@ probes!(
     polling::reply_reset_unread,
     sockets::socket_cut_under_load,
     sockets::transport_changed_under_load,
+    sockets::socket_reads_by_fits_and_starts,
     streams::stream_ended,
     streams::stream_reset,
 );

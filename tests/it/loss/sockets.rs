@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{CHANNEL, Place, Tally, publish_numbers};
-use crate::support::bayeux::Client;
+use crate::support::bayeux::{Client, Poster, publish};
 use crate::support::nodes::Nodes;
 use crate::support::websocket::Socket;
 
@@ -105,6 +105,36 @@ pub async fn transport_changed_under_load(place: Place) {
         })
         .await;
     println!("transport changed under load: {} duplicates", tally.assert_complete(COUNT));
+}
+
+/// A reader that stops until more was published than the kernel takes for it, and then reads all: whoever writes, the
+/// fan-out or the connection's own task, nothing is missing, nothing comes twice, and the order holds.
+pub async fn socket_reads_by_fits_and_starts(place: Place) {
+    const FITS: usize = 4;
+    const MESSAGES: usize = 120;
+    let node = place.start_holding(Duration::from_secs(60)).await;
+    let mut client = Client::connected(node.addr()).await;
+    client.subscribe(CHANNEL).await;
+    let mut attached = Attached { socket: Socket::open_narrow(node.addr().pick()).await };
+    attached.connect(&mut client).await;
+    let mut poster = Poster::new(node.addr());
+    let padding = "x".repeat(64 * 1024);
+    let mut received = Vec::new();
+    for fit in 1..=FITS {
+        // The first of them is read at once: the socket is attached, and the fan-out writes to it.
+        for number in (fit - 1) * MESSAGES..fit * MESSAGES {
+            publish(&mut poster, CHANNEL, json!([number, padding])).await;
+            if number == 0 {
+                received.extend(attached.next(&mut client).await.expect("the first message"));
+            }
+        }
+        while received.len() < fit * MESSAGES {
+            let next = attached.next(&mut client).await;
+            received.extend(next.unwrap_or_else(|| panic!("only {} of {}", received.len(), fit * MESSAGES)));
+        }
+    }
+    let numbers: Vec<_> = received.iter().map(|message| message["data"][0].as_u64().expect("a number")).collect();
+    assert_eq!(numbers, (0..(FITS * MESSAGES) as u64).collect::<Vec<_>>());
 }
 
 /// Polls until [`STRETCH`] new messages have come; whether any came.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -41,6 +41,16 @@ impl Socket {
     /// Opens a socket on the default mount.
     pub async fn open(addr: SocketAddr) -> Self {
         let tcp = soon("a TCP connection", TcpStream::connect(addr)).await.expect("the node accepts connections");
+        let url = format!("ws://{addr}{MOUNT}");
+        let opened = soon("the opening handshake", tokio_tungstenite::client_async(url, tcp)).await;
+        Self { stream: opened.expect("a WebSocket").0 }
+    }
+
+    /// As [`Socket::open`], with little room for what was not read yet.
+    pub async fn open_narrow(addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("SO_RCVBUF can be set");
+        let tcp = soon("a TCP connection", socket.connect(addr)).await.expect("the node accepts connections");
         let url = format!("ws://{addr}{MOUNT}");
         let opened = soon("the opening handshake", tokio_tungstenite::client_async(url, tcp)).await;
         Self { stream: opened.expect("a WebSocket").0 }

@@ -122,9 +122,16 @@ impl Run {
         };
         open(&held);
         client.note(format!("socket {id}, the hub writes: {hub_writes}"));
+        // What comes on one socket rises, but for replays, and for what an acknowledgement asks for again.
+        let newest = Cell::new(Position::default());
+        let rises = |positions: &[Position]| {
+            for position in positions.iter().filter(|_| client.kind != Kind::Ack) {
+                assert!(newest.replace(*position) < *position, "{}", client.history());
+            }
+        };
         for _ in 0..self.below(6) {
             let step = tokio::time::timeout(Duration::from_millis(20), member.call(held.next())).await;
-            let covered = line.as_ref().map(|line| self.read_line(client, line, &held));
+            let covered = line.as_ref().map(|line| self.read_line(client, line, &held, rises));
             match step {
                 Ok(Some(Step::Ready)) => {
                     // What is taken now must not be overtaken on its way out.
@@ -133,6 +140,9 @@ impl Run {
                     assert_eq!(batch.gap, None, "{}", client.history());
                     let (numbers, positions) = (numbers(&batch.deliveries), positions(&batch.deliveries));
                     client.note(format!("socket received {numbers:?}"));
+                    if !batch.replayed {
+                        rises(&positions);
+                    }
                     client.receive(&numbers, &positions, batch.replayed);
                     open(&held);
                     if self.chance(60) {
@@ -161,7 +171,7 @@ impl Run {
         held.set_outlet(None);
         if let Some(line) = &line {
             if self.chance(70) {
-                self.read_line(client, line, &held);
+                self.read_line(client, line, &held, rises);
             } else {
                 // What was written last does not arrive.
                 client.undisturbed.set(false);
@@ -187,11 +197,12 @@ impl Run {
     }
 
     /// The client reads what the hub has written; gives what a ping behind it covers.
-    fn read_line(&self, client: &Client, line: &Line, held: &Held) -> Reach {
+    fn read_line(&self, client: &Client, line: &Line, held: &Held, check: impl Fn(&[Position])) -> Reach {
         let (written, covered) = line.drain(|| held.sent());
         let (numbers, positions): (Vec<_>, Vec<_>) = written.into_iter().unzip();
         if !numbers.is_empty() {
             client.note(format!("socket received {numbers:?} from the hub"));
+            check(&positions);
             client.receive(&numbers, &positions, false);
         }
         covered

@@ -364,7 +364,10 @@ impl Message {
         object.raw("data", self.data.as_deref());
         object.raw("ext", self.ext.as_deref());
         for (name, value) in &self.rest {
-            object.raw(name, Some(value));
+            object.member();
+            object.string(name);
+            object.out.push(b':');
+            object.out.extend_from_slice(value.get().as_bytes());
         }
         object.end();
     }
@@ -377,11 +380,17 @@ struct Object<'a> {
 }
 
 impl Object<'_> {
-    fn key(&mut self, name: &str) {
+    fn member(&mut self) {
         self.out.push(if self.first { b'{' } else { b',' });
         self.first = false;
-        self.string(name);
-        self.out.push(b':');
+    }
+
+    /// One of our own names: nothing in it needs an escape.
+    fn key(&mut self, name: &'static str) {
+        self.member();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 
     fn string(&mut self, text: &str) {
@@ -389,14 +398,14 @@ impl Object<'_> {
         let _ = serde_json::to_writer(&mut *self.out, text);
     }
 
-    fn text(&mut self, name: &str, value: Option<&str>) {
+    fn text(&mut self, name: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             self.key(name);
             self.string(value);
         }
     }
 
-    fn raw(&mut self, name: &str, value: Option<&RawValue>) {
+    fn raw(&mut self, name: &'static str, value: Option<&RawValue>) {
         if let Some(value) = value {
             self.key(name);
             self.out.extend_from_slice(value.get().as_bytes());

@@ -44,9 +44,10 @@ impl Scene {
     fn set(rooms: usize, receivers: usize) -> Self {
         let (runtime, node) = (runtime(), Node::new());
         let rooms = (0..rooms).map(|number| {
-            let log = Pattern::parse(&format!("{CHANNEL}/{number}")).expect("a pattern");
-            let held = (0..receivers).map(|_| runtime.block_on(node.subscriber(std::slice::from_ref(&log))));
-            Room { held: held.collect(), log, head: Position::default() }
+            // Each session has the name from a message of its own.
+            let log = || Pattern::parse(&format!("{CHANNEL}/{number}")).expect("a pattern");
+            let held = (0..receivers).map(|_| runtime.block_on(node.subscriber(&[log()])));
+            Room { held: held.collect(), log: log(), head: Position::default() }
         });
         let rooms = rooms.collect();
         let controls = Arc::new(node.sessions.clone());

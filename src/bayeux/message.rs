@@ -334,8 +334,9 @@ impl Message {
 
     /// Reads a message that this server has encoded; `None` for anything else.
     pub fn from_delivery(json: &[u8]) -> Option<Self> {
-        let raw: &RawValue = serde_json::from_slice(json).ok()?;
-        parse_one(raw).ok()
+        let mut deserializer = serde_json::Deserializer::from_str(str::from_utf8(json).ok()?);
+        let message = Plain.deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok().and(message)
     }
 
     /// The message as compact JSON.

@@ -57,9 +57,12 @@ struct Arguments {
     sockets: usize,
     #[arg(long, hide = true, default_value_t = 0)]
     bytes: usize,
-    /// Given by cargo.
+    /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
+    /// Given by `cargo bench -- --test`: only the micro benches have something to try.
+    #[arg(long, hide = true)]
+    test: bool,
 }
 
 /// A way to write to many sockets.
@@ -125,11 +128,15 @@ struct Row {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let Arguments { json, rounds, serve, address, sockets, bytes, bench: _ } = arguments;
+    let Arguments { json, rounds, serve, address, sockets, bytes, bench, test } = arguments;
     if let (Some(name), Some(address)) = (serve, address) {
         raise_file_limit(sockets)?;
         let (_, path) = PATHS.iter().find(|(path, _)| *path == name).context("no such path")?;
         return be_server(*path, address, sockets, bytes);
+    }
+    if test || !bench {
+        eprintln!("nothing is measured but by `cargo bench`");
+        return Ok(());
     }
     let rows = tokio::runtime::Runtime::new()?.block_on(measure(rounds))?;
     if json {

@@ -18,6 +18,7 @@ impl Process {
 
     /// CPU time used so far, of user and kernel, by all threads. The same as in /proc/PID/stat, but not cut into ticks
     /// of 10 ms.
+    #[allow(dead_code, reason = "not every bench asks")]
     pub fn cpu(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
         for thread in std::fs::read_dir(self.proc("task")).context("the server is gone")? {
@@ -34,6 +35,7 @@ impl Process {
     }
 
     /// A file or folder of its /proc/PID.
+    #[allow(dead_code, reason = "not every bench asks")]
     pub fn proc(&self, name: &str) -> PathBuf {
         Path::new("/proc").join(self.0.id().to_string()).join(name)
     }

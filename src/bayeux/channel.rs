@@ -89,16 +89,22 @@ impl Channel {
         let name = &*self.0;
         let mut expansion = Expansion::new();
         expansion.push(Pattern(self.0.clone()));
+        let shared = self.realm() == Realm::Broadcast;
+        // One buffer for all of them: each is made in it, and copied into an allocation of its own.
+        let mut text = String::with_capacity(name.len() + 3);
+        let mut put = |stem: &str, wildcard: &str| {
+            if !stem.is_empty() || shared {
+                text.clear();
+                text.push_str(stem);
+                text.push_str(wildcard);
+                expansion.push(Pattern(text.as_str().into()));
+            }
+        };
         // The name starts with a slash (grammar), so there is always a last one.
         let mut cut = name.rfind('/').unwrap_or(0);
-        let shared = self.realm() == Realm::Broadcast;
-        if cut > 0 || shared {
-            expansion.push(Pattern(format!("{}/*", &name[..cut]).into()));
-        }
+        put(&name[..cut], "/*");
         loop {
-            if cut > 0 || shared {
-                expansion.push(Pattern(format!("{}/**", &name[..cut]).into()));
-            }
+            put(&name[..cut], "/**");
             match name[..cut].rfind('/') {
                 Some(earlier) => cut = earlier,
                 None => return expansion,

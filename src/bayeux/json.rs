@@ -21,6 +21,10 @@ pub fn truthy(raw: &RawValue) -> bool {
 
 /// The value of a JSON string, or `None` for every other type.
 pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(inner.into());
+    }
     serde_json::from_str::<Borrowed<'_>>(raw.get()).ok().map(|borrowed| borrowed.0)
 }
 
@@ -126,23 +130,33 @@ pub fn quote(text: &str) -> Raw {
 
 /// How deeply arrays and objects are nested in `text` (1 for `{}`), without recursion. Stops counting above `limit`.
 pub fn exceeds_depth(text: &[u8], limit: usize) -> bool {
-    // Most messages have fewer brackets than the limit: no need to look where they are.
-    if text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() <= limit {
+    // Most messages have fewer brackets than the limit: no need to look where they are. Counted in pieces of which each
+    // count fits into a byte, which the compiler turns into many at a time.
+    let opening =
+        |piece: &[u8]| usize::from(piece.iter().map(|byte| u8::from(matches!(byte, b'[' | b'{'))).sum::<u8>());
+    if text.chunks(usize::from(u8::MAX)).map(opening).sum::<usize>() <= limit {
         return false;
     }
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in text {
-        match (in_string, byte) {
-            (true, _) if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => in_string = !in_string,
-            (false, b'[' | b'{') => {
+    let (mut bytes, mut depth) = (text.iter(), 0usize);
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        // Whatever is escaped ends no string.
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            b'[' | b'{' => {
                 depth += 1;
                 if depth > limit {
                     return true;
                 }
             }
-            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
@@ -151,7 +165,7 @@ pub fn exceeds_depth(text: &[u8], limit: usize) -> bool {
 
 /// A string that borrows from its JSON where it has no escapes.
 #[derive(serde::Deserialize)]
-struct Borrowed<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Borrowed<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

@@ -2,9 +2,10 @@
 //!
 //! One type serves requests, replies and delivered messages, because extensions may see and change all three.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::dialect::Dialect;
@@ -91,16 +92,38 @@ pub enum ParseError {
 /// # Errors
 /// [`ParseError`] when the text is not JSON, holds no messages or exceeds `limits`.
 pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Vec<Message>, ParseError> {
-    let text = String::from_utf8_lossy(bytes);
+    // Where nothing has to be replaced, to find that out is several times faster.
+    let text = str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
     if json::exceeds_depth(text.as_bytes(), limits.max_depth) {
         return Err(ParseError::TooDeep(limits.max_depth));
     }
-    let top: &RawValue = serde_json::from_str(&text).map_err(|error| ParseError::Json(error.to_string()))?;
+    match parse_plain(&text, limits) {
+        Ok(messages) => messages.ok_or(ParseError::TooMany(limits.max_messages)),
+        // Something else than objects and nulls: whether it is JSON all the same.
+        Err(_) => parse_odd(&text, limits),
+    }
+}
+
+/// Reads objects and nulls in one pass; `None` when there are too many.
+fn parse_plain(text: &str, limits: &Limits) -> serde_json::Result<Option<Vec<Message>>> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let messages = match text.trim_ascii_start().as_bytes().first() {
+        Some(b'[') => Batch { limit: limits.max_messages, element: Plain }.deserialize(&mut deserializer)?,
+        Some(b'{') => Plain.deserialize(&mut deserializer)?.map(|message| vec![message]),
+        _ => return Err(serde::de::Error::custom("no messages")),
+    };
+    deserializer.end()?;
+    Ok(messages)
+}
+
+/// Reads whatever is JSON: each value is read again when its end is known.
+fn parse_odd(text: &str, limits: &Limits) -> Result<Vec<Message>, ParseError> {
+    let top: &RawValue = serde_json::from_str(text).map_err(|error| ParseError::Json(error.to_string()))?;
     match top.get().as_bytes().first() {
         Some(b'{') => Ok(vec![parse_one(top)?]),
         Some(b'[') => {
             let mut deserializer = serde_json::Deserializer::from_str(top.get());
-            let batch = Batch { limit: limits.max_messages };
+            let batch = Batch { limit: limits.max_messages, element: Odd };
             let parsed = batch.deserialize(&mut deserializer).map_err(|error| ParseError::Json(error.to_string()))?;
             parsed.ok_or(ParseError::TooMany(limits.max_messages))
         }
@@ -120,11 +143,12 @@ fn parse_one(raw: &RawValue) -> Result<Message, ParseError> {
 }
 
 /// Reads an array of messages; `None` when there are more than `limit`.
-struct Batch {
+struct Batch<E> {
     limit: usize,
+    element: E,
 }
 
-impl<'de> DeserializeSeed<'de> for Batch {
+impl<'de, E: Copy + DeserializeSeed<'de, Value = Option<Message>>> DeserializeSeed<'de> for Batch<E> {
     type Value = Option<Vec<Message>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -132,7 +156,7 @@ impl<'de> DeserializeSeed<'de> for Batch {
     }
 }
 
-impl<'de> Visitor<'de> for Batch {
+impl<'de, E: Copy + DeserializeSeed<'de, Value = Option<Message>>> Visitor<'de> for Batch<E> {
     type Value = Option<Vec<Message>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,17 +166,62 @@ impl<'de> Visitor<'de> for Batch {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
         let mut messages = Vec::new();
         let mut seen = 0;
-        while let Some(element) = elements.next_element::<&RawValue>()? {
+        while seen < self.limit {
+            match elements.next_element_seed(self.element)? {
+                Some(message) => messages.extend(message),
+                None => return Ok(Some(messages)),
+            }
             seen += 1;
-            if seen > self.limit {
-                while elements.next_element::<IgnoredAny>()?.is_some() {}
-                return Ok(None);
-            }
-            if element.get() != "null" {
-                messages.push(parse_one(element).map_err(serde::de::Error::custom)?);
-            }
         }
-        Ok(Some(messages))
+        let mut complete = true;
+        while elements.next_element::<IgnoredAny>()?.is_some() {
+            complete = false;
+        }
+        Ok(complete.then_some(messages))
+    }
+}
+
+/// Reads an element of a batch: an object, or `null` as `None`.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl<'de> DeserializeSeed<'de> for Plain {
+    type Value = Option<Message>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Plain {
+    type Value = Option<Message>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a message or null")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Self::Value, A::Error> {
+        MessageVisitor.visit_map(fields).map(Some)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+/// Reads any element of a batch, `null` as `None`.
+#[derive(Clone, Copy)]
+struct Odd;
+
+impl<'de> DeserializeSeed<'de> for Odd {
+    type Value = Option<Message>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let element = <&RawValue>::deserialize(deserializer)?;
+        if element.get() == "null" {
+            return Ok(None);
+        }
+        parse_one(element).map(Some).map_err(serde::de::Error::custom)
     }
 }
 
@@ -168,11 +237,11 @@ impl<'de> Visitor<'de> for MessageVisitor {
     /// The last of two equal keys counts, as in JavaScript.
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Message, A::Error> {
         let mut message = Message::default();
-        while let Some(name) = fields.next_key::<String>()? {
+        while let Some(json::Borrowed(name)) = fields.next_key()? {
             let value: &RawValue = fields.next_value()?;
             let text = || if json::truthy(value) { json_text(value) } else { String::new() };
             let owned = || Some(value.to_owned());
-            match name.as_str() {
+            match &*name {
                 "channel" => message.channel = text(),
                 "clientId" => message.client_id = Some(text()).filter(|id| !id.is_empty()),
                 "id" => message.id = owned(),
@@ -192,7 +261,7 @@ impl<'de> Visitor<'de> for MessageVisitor {
                             "more than {MAX_UNKNOWN_FIELDS} unknown fields in one message"
                         )));
                     }
-                    None => message.rest.push((name, value.to_owned())),
+                    None => message.rest.push((name.into_owned(), value.to_owned())),
                 },
             }
         }
@@ -202,7 +271,7 @@ impl<'de> Visitor<'de> for MessageVisitor {
 
 /// A string's value; any other value's JSON.
 fn json_text(raw: &RawValue) -> String {
-    json::string(raw).map_or_else(|| raw.get().to_owned(), std::borrow::Cow::into_owned)
+    json::string(raw).map_or_else(|| raw.get().to_owned(), Cow::into_owned)
 }
 
 impl Message {
@@ -265,8 +334,9 @@ impl Message {
 
     /// Reads a message that this server has encoded; `None` for anything else.
     pub fn from_delivery(json: &[u8]) -> Option<Self> {
-        let raw: &RawValue = serde_json::from_slice(json).ok()?;
-        parse_one(raw).ok()
+        let mut deserializer = serde_json::Deserializer::from_str(str::from_utf8(json).ok()?);
+        let message = Plain.deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok().and(message)
     }
 
     /// The message as compact JSON.
@@ -295,7 +365,10 @@ impl Message {
         object.raw("data", self.data.as_deref());
         object.raw("ext", self.ext.as_deref());
         for (name, value) in &self.rest {
-            object.raw(name, Some(value));
+            object.member();
+            object.string(name);
+            object.out.push(b':');
+            object.out.extend_from_slice(value.get().as_bytes());
         }
         object.end();
     }
@@ -308,11 +381,17 @@ struct Object<'a> {
 }
 
 impl Object<'_> {
-    fn key(&mut self, name: &str) {
+    fn member(&mut self) {
         self.out.push(if self.first { b'{' } else { b',' });
         self.first = false;
-        self.string(name);
-        self.out.push(b':');
+    }
+
+    /// One of our own names: nothing in it needs an escape.
+    fn key(&mut self, name: &'static str) {
+        self.member();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 
     fn string(&mut self, text: &str) {
@@ -320,14 +399,14 @@ impl Object<'_> {
         let _ = serde_json::to_writer(&mut *self.out, text);
     }
 
-    fn text(&mut self, name: &str, value: Option<&str>) {
+    fn text(&mut self, name: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             self.key(name);
             self.string(value);
         }
     }
 
-    fn raw(&mut self, name: &str, value: Option<&RawValue>) {
+    fn raw(&mut self, name: &'static str, value: Option<&RawValue>) {
         if let Some(value) = value {
             self.key(name);
             self.out.extend_from_slice(value.get().as_bytes());
@@ -401,6 +480,16 @@ mod tests {
     }
 
     #[test]
+    fn odd_elements_do_not_spoil_a_batch() {
+        for odd in ["1e999", r#""\ud800""#, "-12345678901234567890123", "[[{}]]", "true"] {
+            let text = format!(r#"[{odd},{{"channel":"/a"}}]"#);
+            let messages = parse(text.as_bytes(), &Limits::default()).expect(&text);
+            let channels: Vec<_> = messages.iter().map(|message| message.channel.as_str()).collect();
+            assert_eq!(channels, ["", "/a"], "{text}");
+        }
+    }
+
+    #[test]
     fn invalid_utf8_is_replaced() {
         let message = parse(b"{\"channel\":\"/a\",\"data\":\"\xff\"}", &Limits::default()).expect("accepted").remove(0);
         assert_eq!(message.data.expect("data").get(), "\"\u{fffd}\"");
@@ -456,6 +545,24 @@ mod tests {
         #[test]
         fn any_bytes_parse_or_fail_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes, &Limits::default());
+        }
+
+        /// What can be read in one pass is read as it would be value by value.
+        #[test]
+        fn both_ways_to_parse_agree(
+            elements in prop::collection::vec(prop::sample::select(vec![
+                "{}", " null ", r#"{"channel":"/a","x":[1]}"#, r#"{"\u0063hannel":"\/b","x":1,"x":{}}"#, r#"{"id":1e999}"#,
+                r#"{"data":"\ud800"}"#, r#"{"\ud800":1}"#, "1", "[null]", r#""a""#, "{", "", "nul", "{} {}",
+            ]), 0..5),
+            (open, close) in prop::sample::select(vec![("[", "]"), (" [", "] "), ("", ""), ("[", ""), ("[", "],")]),
+        ) {
+            let text = format!("{open}{}{close}", elements.join(","));
+            let limits = Limits { max_messages: 3, ..Limits::default() };
+            let odd = parse_odd(&text, &limits);
+            if let Ok(plain) = parse_plain(&text, &limits) {
+                let plain = plain.ok_or(ParseError::TooMany(limits.max_messages));
+                prop_assert_eq!(format!("{plain:?}"), format!("{odd:?}"));
+            }
         }
 
         #[test]

@@ -319,6 +319,7 @@ fn kind(message: &Message) -> Kind {
         "/meta/subscribe" => Kind::Subscribe,
         "/meta/unsubscribe" => Kind::Unsubscribe,
         "/meta/disconnect" => Kind::Disconnect,
+        other if !other.starts_with("/meta") => Kind::Publish,
         // What is no channel at all is refused as a publish: its name is the first thing wrong with it.
         other => match Pattern::parse(other).map(|channel| channel.realm()) {
             Ok(Realm::Meta) => Kind::Unknown,

@@ -17,12 +17,29 @@ use crate::engine::*;
 /// The engine's only partition.
 const PARTITION: PartitionId = PartitionId(0);
 
+/// The wall clock when the engine started; afterwards only the monotonic clock counts.
+struct Time {
+    started_millis: u64,
+    started: Instant,
+}
+
+impl Time {
+    fn starting_now() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX / 2048);
+        Self { started_millis, started: Instant::now() }
+    }
+
+    fn millis(&self) -> u64 {
+        // Half a billion years of uptime fit.
+        self.started_millis + self.started.elapsed().as_millis() as u64
+    }
+}
+
 pub(super) struct Partition {
     limits: MemoryLimits,
     clock: Position,
-    /// The wall clock when the engine started; afterwards only the monotonic clock counts.
-    started_millis: u64,
-    started: Instant,
+    time: Time,
     sessions: HashMap<SessionId, Session>,
     /// The sessions by deadline.
     deadlines: BTreeSet<(Instant, SessionId)>,
@@ -43,12 +60,10 @@ pub(super) struct Partition {
 
 impl Partition {
     pub(super) fn new(limits: MemoryLimits) -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             limits,
             clock: Position::default(),
-            started_millis: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX / 2048),
-            started: Instant::now(),
+            time: Time::starting_now(),
             sessions: HashMap::new(),
             deadlines: BTreeSet::new(),
             logs: HashMap::new(),
@@ -63,8 +78,7 @@ impl Partition {
     }
 
     fn now_millis(&self) -> u64 {
-        // Half a billion years of uptime fit.
-        self.started_millis + self.started.elapsed().as_millis() as u64
+        self.time.millis()
     }
 
     fn tick(&mut self) -> Position {
@@ -189,8 +203,9 @@ impl Partition {
     /// Changes a log, and does what follows from it: trims it, forgets it when nobody wants it any more, and keeps the
     /// books.
     fn change<T>(&mut self, pattern: &Pattern, change: impl FnOnce(&mut Log) -> T) -> Option<T> {
-        let now = self.now_millis();
         let log = self.logs.get_mut(pattern)?;
+        // Only now: most patterns that cover a channel have no log.
+        let now = self.time.millis();
         let (due, bytes, retained) = (log.due(&self.limits), log.bytes(), log.retention.is_some());
         let outcome = change(log);
         log.trim(&self.limits, now);

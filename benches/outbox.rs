@@ -30,7 +30,7 @@ fn time(held: &Held, log: &Pattern, stored: &mut Stored, messages: usize, batch:
         let deliveries: Vec<_> = stored.take(left.min(ROUND)).collect();
         let begin = Instant::now();
         for batch in deliveries.chunks(batch) {
-            batch.iter().for_each(|delivery| held.attachment().offer(log, delivery));
+            held.attachment().offer(log, batch);
             assert_eq!(held.take(usize::MAX).deliveries.len(), batch.len(), "what is offered can be taken");
         }
         elapsed += begin.elapsed();

@@ -101,7 +101,7 @@ impl Server {
                 self.encode_reply(&mut array, reply, request).await;
             }
             if kind != Kind::Connect {
-                for reply in self.handle_asked(message, request).await {
+                for reply in Box::pin(self.handle_asked(message, request)).await {
                     self.encode_reply(&mut array, reply, request).await;
                 }
                 continue;
@@ -163,8 +163,9 @@ impl Server {
             for reply in self.handle_publishes(std::mem::take(&mut run), request).await {
                 outcome.replies.extend(self.encode(reply, request).await);
             }
+            // Boxed, here and below: most frames are publishes, and need not carry the room for what is asked rarely.
             if kind != Kind::Connect {
-                for reply in self.handle_asked(message, request).await {
+                for reply in Box::pin(self.handle_asked(message, request)).await {
                     outcome.replies.extend(self.encode(reply, request).await);
                 }
                 continue;
@@ -176,7 +177,7 @@ impl Server {
                 continue;
             }
             let asked = Asked::of(&message, request.dialect);
-            match self.connect_socket(&message, request, alone, bound.as_ref()).await {
+            match Box::pin(self.connect_socket(&message, request, alone, bound.as_ref())).await {
                 SocketConnect::Answer(reply) => {
                     outcome.replies.extend(self.encode(asked.answer(reply), request).await);
                 }
@@ -210,7 +211,10 @@ impl Server {
     async fn handle_publishes(&self, mut run: Vec<Message>, request: &RequestInfo) -> Vec<Message> {
         if run.len() < 2 {
             let Some(message) = run.pop() else { return Vec::new() };
-            return self.handle_asked(message, request).await.collect();
+            let asked = Asked::of(&message, request.dialect);
+            self.metrics().received(Kind::Publish);
+            self.note_activity(session_of(&message).as_ref()).await;
+            return in_order(asked, self.publish(message, request).await, request).collect();
         }
         let asked: Vec<_> = run.iter().map(|message| Asked::of(message, request.dialect)).collect();
         let mut active = None;
@@ -231,7 +235,7 @@ impl Server {
     async fn note_activity(&self, session: Option<&SessionId>) {
         if self.settings().max_inactivity.is_some()
             && let Some(session) = session
-            && let Err(error) = self.sessions().store().note_activity(session).await
+            && let Err(error) = Box::pin(self.sessions().store().note_activity(session)).await
         {
             self.engine_failed("note_activity", &error);
         }

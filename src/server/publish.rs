@@ -92,9 +92,9 @@ impl Server {
             return Err(error);
         }
         if request.dialect.publish_needs_session() && !request.is_local() {
-            self.expect_publisher(&message, request).await.map_err(|error| error.to_string())?;
+            Box::pin(self.expect_publisher(&message, request)).await.map_err(|error| error.to_string())?;
         }
-        if let Some(answer) = self.serve(&channel, &message, request).await {
+        if let Some(answer) = Box::pin(self.serve(&channel, &message, request)).await {
             return answer.map(Box::new).map(Prepared::Served).map_err(|error| error.to_string());
         }
         let session = session_of(&message);

@@ -15,7 +15,7 @@ use crate::engine::{EngineError, Publication, Published, Retention};
 /// Messages that may wait; publishers wait for a place.
 const QUEUE: usize = 1024;
 /// Messages of one batch: a script holds up everybody else.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 /// Bytes of one batch (one message may exceed it).
 const BATCH_BYTES: usize = 256 * 1024;
 

@@ -1,5 +1,6 @@
 //! One WebSocket: binds a session, pushes what comes, and learns by pings what has arrived.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,9 +103,17 @@ impl Connection {
     }
 
     async fn serve(&mut self) -> Finish {
+        // Both outlast the turns of the loop: to register with the timer, and with what all connections share, costs more
+        // than the rest of a turn.
         let stop = self.web.0.stop.clone();
+        let mut stop = pin!(stop.cancelled());
+        let mut timer = pin!(tokio::time::sleep_until(self.deadline()));
         loop {
             let deadline = self.deadline();
+            // One that fires too early finds nothing to do, and is set again.
+            if deadline < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
             let room = || self.publishing && self.ahead.as_ref().is_none_or(|ahead| ahead.has_room());
             let read = (self.processing.is_none() || room()) && !self.wire.is_full();
             let deliver =
@@ -117,8 +126,8 @@ impl Connection {
                 outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).boxed().await,
                 done = poll_option(&mut self.refreshing) => self.on_refreshed(done),
                 step = next_step(self.held.as_ref(), may_send), if deliver => self.on_step(step).boxed().await,
-                () = tokio::time::sleep_until(deadline) => self.on_timer().boxed().await,
-                () = stop.cancelled() => Err(Finish::Close(CloseCode::Away, "server is stopping")),
+                () = &mut timer => self.on_timer().boxed().await,
+                () = &mut stop => Err(Finish::Close(CloseCode::Away, "server is stopping")),
             };
             if let Err(finish) = step {
                 return finish;
@@ -199,7 +208,15 @@ impl Connection {
             Bound { session, epoch, traits, sent: held.sent().cursor }
         });
         let (server, request) = (self.web.server().clone(), self.request.clone());
-        self.processing = Some(async move { server.handle_frame(&request, messages, bound).await }.boxed());
+        self.processing = Some(
+            async move {
+                let f = server.handle_frame(&request, messages, bound);
+                static O: std::sync::Once = std::sync::Once::new();
+                O.call_once(|| eprintln!("FUTURE {}", std::mem::size_of_val(&f)));
+                f.await
+            }
+            .boxed(),
+        );
     }
 
     /// Malformed input is not answered and does not end the socket (wire contract, 1.9); a bound that was reached is.

@@ -1,5 +1,9 @@
 //! Acknowledgements, positions, gaps and replays, where nodes and connections fail.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use weft::session::{Attachment, Outlet, Step};
+
 use super::*;
 
 const KEPT: Retention = Retention { age: Duration::from_secs(3600), length: 1000 };
@@ -188,6 +192,28 @@ pub(super) async fn feed_breaks_within_a_replay(world: World) {
     node.publish_kept("/a", 8).await;
     node.restore_feed().await;
     assert_eq!(take(&node, &socket, 5).await, [4, 5, 6, 7, 8]);
+}
+
+/// An outlet that takes nothing, because the kernel has no room: the transport is told, and sends.
+pub(super) async fn the_transport_sends_what_the_outlet_leaves(world: World) {
+    struct Stuck(AtomicBool);
+    impl Outlet for Stuck {
+        fn push(&self, _: &Attachment, _: &mut Vec<u8>) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let node = world.node().await;
+    let session = node.session(&["/a"]).await;
+    let link = Link::Socket { connect_id: Some("1"), retry: false, claim: None };
+    let socket = node.attach(&session, link).await;
+    node.publish("/a", 1).await;
+    assert_eq!(take(&node, &socket, 1).await, [1]);
+    let outlet = Arc::new(Stuck(AtomicBool::new(false)));
+    socket.set_outlet(Some(outlet.clone()));
+    // The task waits before the message comes: it has to be woken.
+    let (step, ()) = tokio::join!(soon("the transport is woken", socket.next()), node.publish("/a", 2));
+    assert_eq!((step, outlet.0.load(Ordering::Acquire)), (Step::Ready, true), "the outlet was asked first");
+    assert_eq!(take(&node, &socket, 1).await, [2]);
 }
 
 /// A socket's client says that the reply did not come: what was sent since its number comes again.

@@ -458,6 +458,7 @@ races!(
     delivery::a_replay_and_the_live_feed_do_not_overlap,
     delivery::feed_breaks_within_a_replay,
     delivery::a_rewound_socket_sends_again,
+    delivery::the_transport_sends_what_the_outlet_leaves,
     feed::attach_spans_feed_break,
     feed::feed_breaks_while_listening,
     feed::feed_breaks_during_the_read,

@@ -20,6 +20,33 @@ async fn noscript_keeps_order() {
     assert_eq!(unread(&node, &session, "1").await, (0..200).collect::<Vec<_>>());
 }
 
+/// Publishes that are handed in together share the calls, and keep their order.
+#[tokio::test]
+async fn publishes_in_a_row_share_a_call() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    publish(&node, "/a", "0").await;
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let publication = |number: u64| {
+        let channel = weft::bayeux::Channel::parse("/a").expect("valid");
+        Publication::new(channel, format!("[{{\"channel\":\"/a\",\"data\":{number}}}]").into())
+    };
+    let outcomes = node.publish_all((1..=60).map(publication).collect()).await.expect("stored");
+    let positions: Vec<_> = outcomes.into_iter().map(|outcome| outcome.expect("stored")).collect();
+    let place = |published: &Published| match published {
+        Published::Stored(position) => *position,
+        Published::Repeated => panic!("nothing is repeated"),
+    };
+    assert!(positions.is_sorted_by(|one, next| place(one) < place(next)), "{positions:?}");
+    let stats: String = redis.ask(&["INFO", "commandstats"]).await;
+    let calls =
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).expect("scripts were called");
+    let calls: u64 = calls.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number");
+    assert!(calls <= 3, "{calls} calls for 60 messages");
+    assert_eq!(unread(&node, &session, "1").await, (0..=60).collect::<Vec<_>>());
+}
+
 /// One message of a batch cannot be stored: the others are, and each is answered for itself.
 #[tokio::test]
 async fn batch_partial_failure() {

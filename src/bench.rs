@@ -7,13 +7,16 @@
 mod churn;
 mod client;
 mod comeback;
+mod figures;
 mod frames;
 mod http;
 mod inflight;
 mod local;
 mod meter;
 mod pacer;
+mod page;
 mod plan;
+mod plot;
 mod polling;
 mod pool;
 mod process;
@@ -33,6 +36,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+pub use figures::{rows, time};
+pub use page::page;
 pub use plan::{Endpoint, Load, Plan, Protocol, Rate, Scenario, Target, Transport};
 pub use process::Machine;
 pub use results::{Connects, Generator, Measured, Moment, Ratios, Redis, Report, Round, Server, Times};

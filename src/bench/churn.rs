@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
@@ -46,6 +47,7 @@ pub(super) async fn run(local: Rc<Local>, seats: Seats) {
 
 async fn go(local: Rc<Local>, seat: Seat, task: AbortHandle, orderly: bool) {
     let lost = seat.client().missing();
+    local.live().standing.fetch_sub(1, Ordering::Relaxed);
     {
         let mut counts = local.counts.borrow_mut();
         counts.churn_lost += lost;

@@ -27,7 +27,6 @@ pub(super) async fn serve(client: Rc<SocketClient>) {
 /// Tries until it stands again. False when the round is over.
 async fn back(client: &Rc<SocketClient>) -> bool {
     let local = &client.client.local;
-    local.live().standing.fetch_sub(1, Ordering::Relaxed);
     local.counts.borrow_mut().first_break.get_or_insert(local.shared.now());
     let mut resumes = true;
     loop {

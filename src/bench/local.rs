@@ -146,7 +146,7 @@ pub(super) struct Counts {
     pub unanswered: u64,
     /// When the first connection broke, in microseconds since the epoch.
     pub first_break: Option<u64>,
-    /// When the server accepted a connection again, and when the last client was back.
+    /// When the server opened a WebSocket again, and when the last client was back.
     pub accepted_again: Option<u64>,
     pub last_back: Option<u64>,
 }
@@ -245,10 +245,6 @@ impl Local {
         let connected = timeout(PATIENCE, socket.connect(address)).await;
         let stream = connected.map_err(|_| ClientError::Late("the connect of TCP"))?.map_err(ClientError::Connect)?;
         stream.set_nodelay(true)?;
-        let mut counts = self.counts.borrow_mut();
-        if counts.first_break.is_some() && counts.accepted_again.is_none() {
-            counts.accepted_again = Some(self.shared.now());
-        }
         Ok(stream)
     }
 }

@@ -68,6 +68,7 @@ impl<'a> Meter<'a> {
     /// Looks once a second while something goes on.
     pub(super) async fn during<T>(&mut self, phase: &'static str, something: impl Future<Output = T>) -> T {
         let mut something = pin!(something);
+        self.tick(phase);
         let mut clock = tokio::time::interval(Duration::from_secs(1));
         clock.tick().await;
         loop {

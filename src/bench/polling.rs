@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::client::{Client, Role};
@@ -89,8 +90,8 @@ impl PollingClient {
         }
     }
 
-    /// Polls until it leaves. True when it ended though nobody wanted that.
-    pub(super) async fn poll(self: Rc<Self>) -> bool {
+    /// Polls until it leaves, or cannot.
+    pub(super) async fn poll(self: Rc<Self>) {
         let local = &self.client.local;
         let mut body = Vec::new();
         let session = self.client.session();
@@ -109,15 +110,17 @@ impl PollingClient {
         };
         self.gone.set(true);
         if self.leaving.get() {
-            return false;
+            return;
         }
         let mut counts = local.counts.borrow_mut();
         if matches!(error, ClientError::SessionGone) {
             counts.refused_sessions += 1;
         }
         counts.broken += 1;
-        local.failed(&error);
-        true
+        if !self.client.role.passing {
+            local.live().standing.fetch_sub(1, Ordering::Relaxed);
+            local.failed(&error);
+        }
     }
 
     /// One connect, repeated with the same number while it fails.

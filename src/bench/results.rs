@@ -283,15 +283,24 @@ impl Report {
             Transport::LongPolling => "long-polling",
         };
         if !self.publishes() {
-            return format!("{} clients by {transport}", load.clients);
+            return format!("{} by {transport}", several(load.clients, "client"));
         }
         let rate = match load.rate {
             Rate::PerSecond(rate) => format!("{rate} messages/s"),
             Rate::Max => format!("max ({} in flight each)", load.in_flight),
         };
         format!(
-            "{} publishers, {} channels, {} subscribers by {transport}; {} bytes, {rate}, {:?}",
-            load.publishers, load.channels, load.clients, load.size, load.duration
+            "{}, {}, {} by {transport}; {} bytes, {rate}, {:?}",
+            several(load.publishers, "publisher"),
+            several(load.channels, "channel"),
+            several(load.clients, "subscriber"),
+            load.size,
+            load.duration
         )
     }
+}
+
+/// A number of things.
+pub(super) fn several(count: u32, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }

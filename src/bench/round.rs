@@ -48,6 +48,9 @@ pub(super) async fn run(
     };
     let shared = Arc::new(Shared::new(load, target.clone(), run, stop.child_token()));
     let mut meter = Meter::new(shared.clone(), number, observer);
+    if load.scenario == Scenario::Storm {
+        meter.begin();
+    }
     let begun = Instant::now();
     let threads = start(&shared)?;
     meter.during("connecting", shared.stepped(1)).await;
@@ -58,7 +61,6 @@ pub(super) async fn run(
     if stands {
         match load.scenario {
             Scenario::Storm => {
-                meter.begin();
                 if load.until_back {
                     until_back(&shared, &mut meter).await;
                 }
@@ -130,7 +132,7 @@ fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<std::io::Result<Outcome>
 }
 
 fn connects(shared: &Shared, before: &Before, seconds: Duration) -> Connects {
-    let count: u64 = shared.live.iter().map(|live| u64::from(live.standing.load(Ordering::Relaxed))).sum();
+    let count = u64::from(standing(shared));
     let failed: u64 = shared.live.iter().map(|live| u64::from(live.failed.load(Ordering::Relaxed))).sum();
     let per = |before: Option<Duration>, pids: &[u32]| {
         let used = optional(pids, process::cpu)?.saturating_sub(before?);
@@ -170,8 +172,21 @@ async fn publish(shared: &Arc<Shared>, meter: &mut Meter<'_>) {
 async fn until(shared: &Shared, time: u64) {
     tokio::select! {
         () = tokio::time::sleep_until(shared.instant(time).into()) => {}
+        () = nobody_stands(shared) => {}
         () = shared.stop.cancelled() => {}
     }
+}
+
+/// Until there is nobody left to be measured.
+async fn nobody_stands(shared: &Shared) {
+    while standing(shared) > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Clients that are connected.
+fn standing(shared: &Shared) -> u32 {
+    shared.live.iter().map(|live| live.standing.load(Ordering::Relaxed)).sum()
 }
 
 async fn pause(shared: &Shared, time: Duration) {
@@ -195,16 +210,15 @@ async fn drained(shared: &Shared) {
 
 /// Until the server has gone and all clients are back.
 async fn until_back(shared: &Shared, meter: &mut Meter<'_>) {
-    let standing = || shared.live.iter().map(|live| live.standing.load(Ordering::Relaxed)).sum::<u32>();
-    let all = standing();
+    let all = standing(shared);
     let broke = async {
-        while standing() == all && !shared.stop.is_cancelled() {
+        while standing(shared) == all && !shared.stop.is_cancelled() {
             pause(shared, LOOK).await;
         }
     };
     meter.during("waiting for a restart", async { tokio::time::timeout(shared.load.duration, broke).await.ok() }).await;
     let back = async {
-        while standing() < all && !shared.stop.is_cancelled() {
+        while standing(shared) < all && !shared.stop.is_cancelled() {
             pause(shared, LOOK).await;
         }
     };

@@ -60,7 +60,7 @@ impl SocketClient {
             state: Cell::new(State::Opening),
             answers: RefCell::default(),
         });
-        this.establish(&rest, false, laps).await?;
+        this.establish(&rest, false, laps).await?.record(local);
         Ok(this)
     }
 
@@ -78,10 +78,11 @@ impl SocketClient {
         if done.is_err() {
             self.cut();
         }
-        done
+        // How long it took to come back says nothing about opening connections at one's own pace.
+        done.map(drop)
     }
 
-    async fn establish(self: &Rc<Self>, rest: &[u8], resumes: bool, mut laps: Laps) -> Result<(), ClientError> {
+    async fn establish(self: &Rc<Self>, rest: &[u8], resumes: bool, mut laps: Laps) -> Result<Laps, ClientError> {
         let local = self.client.local.clone();
         let words = &local.shared.words;
         self.scan(rest)?;
@@ -102,8 +103,7 @@ impl SocketClient {
         }
         laps.lap(&local);
         self.state.set(State::Standing);
-        laps.record(&local);
-        Ok(())
+        Ok(laps)
     }
 
     async fn handshake(self: &Rc<Self>) -> Result<(), ClientError> {
@@ -333,6 +333,9 @@ impl SocketClient {
         if unwanted {
             self.client.local.counts.borrow_mut().broken += 1;
             let local = &self.client.local;
+            if !self.client.role.passing {
+                local.live().standing.fetch_sub(1, Ordering::Relaxed);
+            }
             if !self.client.role.passing && !local.shared.comes_back.load(Ordering::Relaxed) {
                 local.failed(&error);
             }
@@ -379,7 +382,13 @@ async fn dialled(local: &Local, laps: &mut Laps) -> Result<(TcpStream, Vec<u8>),
     let path = local.shared.words.socket_path(&endpoint.path);
     let request = http::upgrade(&endpoint.host, &path);
     let rest = timeout(PATIENCE, upgraded(local, &mut stream, &request)).await;
-    Ok((stream, rest.map_err(|_| ClientError::Late("the upgrade"))??))
+    let rest = rest.map_err(|_| ClientError::Late("the upgrade"))??;
+    let mut counts = local.counts.borrow_mut();
+    if counts.first_break.is_some() && counts.accepted_again.is_none() {
+        // Not earlier: the kernel still takes connections for a process that is dying.
+        counts.accepted_again = Some(local.shared.now());
+    }
+    Ok((stream, rest))
 }
 
 /// Asks for the WebSocket; gives what came behind the answer.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::task::{AbortHandle, LocalSet};
 
 use super::churn;
@@ -50,7 +50,7 @@ impl Seat {
             }
             Transport::LongPolling => {
                 let client = PollingClient::open(local, role).await?;
-                let task = tokio::task::spawn_local(client.clone().poll().map(drop));
+                let task = tokio::task::spawn_local(client.clone().poll());
                 (Self::Polling(client), task.abort_handle())
             }
         };

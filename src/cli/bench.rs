@@ -66,6 +66,9 @@ fn measure(arguments: &BenchArguments, plan: &Plan) -> anyhow::Result<Report> {
             std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
+    if let Some(path) = &arguments.report {
+        std::fs::write(path, bench::page(&report)).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     Ok(report)
 }
 

@@ -1,15 +1,14 @@
 //! How a measurement goes: one living line on a terminal, otherwise a line every few seconds.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::table::time;
-use crate::bench::{Observer, Plan, Snapshot};
+use crate::bench::{Observer, Plan, Snapshot, time};
 
-/// Without a terminal, lines are at least so far apart.
+/// Without a terminal, lines of one phase are at least so far apart.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Shows it.
@@ -22,7 +21,7 @@ pub(super) struct Progress {
 enum Kind {
     Silent,
     Line(ProgressBar),
-    Lines(Cell<Option<Instant>>),
+    Lines(RefCell<Option<(Instant, String)>>),
 }
 
 impl Progress {
@@ -38,7 +37,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
             Kind::Line(bar)
         } else {
-            Kind::Lines(Cell::new(None))
+            Kind::Lines(RefCell::default())
         };
         Self { kind, rounds: plan.rounds, several: plan.targets.len() > 1 || plan.rounds > 1 }
     }
@@ -65,9 +64,10 @@ impl Observer for Progress {
                 bar.set_message(text);
             }
             Kind::Lines(last) => {
-                if last.get().is_none_or(|last| last.elapsed() >= PAUSE) {
-                    last.set(Some(Instant::now()));
+                let mut last = last.borrow_mut();
+                if last.as_ref().is_none_or(|(at, before)| at.elapsed() >= PAUSE || *before != prefix) {
                     eprintln!("{prefix}: {text}");
+                    *last = Some((Instant::now(), prefix));
                 }
             }
         }
@@ -82,12 +82,16 @@ fn describe(snapshot: &Snapshot<'_>) -> String {
     if *failed > 0 {
         text += &format!(", {failed} failed");
     }
-    if *published > 0 || *delivered > 0 {
+    // A moment is too short for a rate.
+    if *seconds > 0.2 && (*published > 0 || *delivered > 0) {
         text +=
             &format!(" | published {:.0}/s, delivered {:.0}/s, {missing} under way", rate(published), rate(delivered));
     }
     if let Some(p99) = p99_us {
         text += &format!(" | p99 {}", time(*p99));
     }
-    text + &format!(" | generator {:.0} % busy", busiest * 100.0)
+    if *seconds > 0.2 {
+        text += &format!(" | generator {:.0} % busy", busiest * 100.0);
+    }
+    text
 }

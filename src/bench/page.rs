@@ -103,8 +103,11 @@ fn micros(value: f64) -> String {
     format!("{} µs", significant(value))
 }
 
+/// A picture with bars: title, place of the figure, place of what is added to it, note, and how figures are written.
+type BarPlot = (&'static str, &'static str, &'static str, &'static str, fn(f64) -> String);
+
 fn bar_plots(report: &Report) -> String {
-    let plots: [(&str, &str, &str, &str, fn(f64) -> String); 4] = [
+    let plots: [BarPlot; 4] = [
         (
             "CPU time per delivered message",
             "/server/cpu_us_per_delivery",
@@ -226,13 +229,26 @@ fn steps_plot(report: &Report) -> String {
     )
 }
 
+/// A picture over time: title, note, figure of a second, axis, and how figures are written.
+type TimePlot = (&'static str, &'static str, fn(&Moment) -> Option<f64>, Scale, fn(f64) -> String);
+
 fn time_plots(report: &Report) -> String {
-    let rate = |moment: &Moment| Some(moment.delivered as f64);
-    let cpu = |moment: &Moment| Some(moment.server_cpu_seconds? * 100.0);
-    let plots: [(&str, &str, &dyn Fn(&Moment) -> Option<f64>, Scale, fn(f64) -> String); 3] = [
-        ("Delivered per second", "", &rate, Scale::Linear, short),
-        ("p99 of each second", "On a logarithmic axis; lower is better.", &|m| m.p99_us, Scale::Logarithmic, time),
-        ("CPU of the server", "Percent of one core.", &cpu, Scale::Linear, percent),
+    let plots: [TimePlot; 3] = [
+        ("Delivered per second", "", |moment| Some(moment.delivered as f64), Scale::Linear, short),
+        (
+            "p99 of each second",
+            "On a logarithmic axis; lower is better.",
+            |moment| moment.p99_us,
+            Scale::Logarithmic,
+            time,
+        ),
+        (
+            "CPU of the server",
+            "Percent of one core.",
+            |moment| Some(moment.server_cpu_seconds? * 100.0),
+            Scale::Linear,
+            percent,
+        ),
     ];
     let mut html = String::new();
     for (title, note, of, scale, write) in plots {

@@ -65,9 +65,8 @@ impl Publishers {
             messages.resize(load.batch as usize, (stream, due));
             match self.seat(stream % load.publishers) {
                 Some(Seat::Socket(client)) => {
-                    if !client.publish(&messages) {
-                        self.local.counts.borrow_mut().unsent += u64::from(load.batch);
-                    }
+                    let sent = client.publish(&messages);
+                    self.local.counts.borrow_mut().unsent += if sent { 0 } else { u64::from(load.batch) };
                 }
                 Some(Seat::Polling(client)) => {
                     // The semaphore is never closed.

@@ -288,7 +288,7 @@ fn socketio_answer(payload: &[u8]) -> Option<Answer> {
         [b'4', b'3', rest @ ..] => {
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
             let number: u64 = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
-            let kind = if number % 10 == 0 { Kind::Subscribe } else { Kind::Publish };
+            let kind = if number.is_multiple_of(10) { Kind::Subscribe } else { Kind::Publish };
             Some(answer(kind, true, Some(number / 10)))
         }
         _ => None,

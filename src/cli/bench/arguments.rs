@@ -91,7 +91,7 @@ pub(in crate::cli) struct BenchArguments {
     size: usize,
     /// Messages per second over all publishers, or `max`: as many as are delivered with --in-flight under way
     /// [default: 100].
-    #[arg(long, value_name = "R|max")]
+    #[arg(long, value_name = "R|max", allow_negative_numbers = true)]
     rate: Option<String>,
     /// With --rate max: messages of one publisher that are not delivered to all and answered [default: 16, or 1 with
     /// more than 16 publishers]. In storm: connects under way [default: 100].
@@ -113,7 +113,7 @@ pub(in crate::cli) struct BenchArguments {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     drain: Duration,
     /// In mixed: clients that leave, and others that come, per second.
-    #[arg(long, value_name = "R", default_value_t = 10.0)]
+    #[arg(long, value_name = "R", default_value_t = 10.0, allow_negative_numbers = true)]
     churn: f64,
     /// In storm: once all stand, wait until the server breaks (restart it), and until all are back.
     #[arg(long)]

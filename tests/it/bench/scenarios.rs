@@ -94,7 +94,7 @@ async fn polling_at_two_nodes() {
     for node in [&one, &other] {
         connects.push(sample(node.internal_addr(), r#"weft_messages_received_total{kind="connect"}"#).await);
     }
-    let share = connects[0] as f64 / (connects[0] + connects[1]) as f64;
+    let share = connects[0] / (connects[0] + connects[1]);
     assert!((0.3..0.7).contains(&share), "{connects:?}");
 }
 
@@ -161,7 +161,7 @@ async fn targets_side_by_side() {
         |name: &str, process: &Process| format!("name={name} url={} pid={}", url(process.addr()), process.id());
     let directory = tempfile::tempdir().expect("a temporary directory");
     let page = directory.path().join("report.html");
-    let mut command = super::command("fan-out --clients 5 --rounds 2 --seed 7 --quiet --json - --report");
+    let mut command = super::command("fan-out --clients 5 --rounds 2 --seed 7 --json - --report");
     command.arg(&page).args(BRIEF.split(' ')).args([
         "--target",
         &target("one", &one),

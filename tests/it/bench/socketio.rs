@@ -43,11 +43,11 @@ async fn client(stream: TcpStream, rooms: Rooms) {
     let mut pinged = false;
     while let Some(Ok(Message::Text(text))) = source.next().await {
         match text.as_str() {
-            "40" => {
+            "40" => say("2".to_owned()),
+            "3" => {
+                pinged = true;
                 say(r#"40{"sid":"b"}"#.to_owned());
-                say("2".to_owned());
             }
-            "3" => pinged = true,
             "41" => return,
             event => {
                 assert!(pinged, "the ping is answered before anything else is said");

@@ -35,6 +35,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | the command line |
+//! | [`bench`] | the load generator; uses nothing of the others |
 //! | [`node`] | wiring, configuration, start and stop |
 //! | [`listen`] | the accept loop, connections and their time limits |
 //! | [`transport`] | HTTP, sockets and streams; no Bayeux rules |
@@ -49,6 +50,8 @@
 #![warn(missing_docs)]
 
 pub mod bayeux;
+#[cfg(feature = "bench")]
+pub mod bench;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]

@@ -1,6 +1,7 @@
 //! Integration tests: a whole node on loopback sockets, spoken to byte by byte.
 //! Only `support` knows how a node is started; everything else is given an address.
 
+mod bench;
 mod bounds;
 mod cluster;
 mod contract;

@@ -81,8 +81,8 @@ pub fn impatient(config: &mut weft::Config) {
 
 /// A node as a process of its own, killed when dropped.
 pub struct Process {
-    /// Held for its drop, which kills.
-    _child: Child,
+    /// Its drop kills.
+    child: Child,
     addr: SocketAddr,
     internal: SocketAddr,
     /// Holds the ready file.
@@ -109,7 +109,12 @@ impl Process {
             std::future::ready(addresses(&ready_file))
         })
         .await;
-        Self { _child: child, addr, internal, _directory: directory }
+        Self { child, addr, internal, _directory: directory }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("weft runs")
     }
 
     /// Where clients connect.

@@ -222,7 +222,8 @@ impl Floor {
     fn send(&mut self, token: Token, due: Due) -> Result<()> {
         for (room, frames) in due.rooms {
             let Some(members) = self.rooms.remove(&room) else { continue };
-            let dead: Vec<_> = members.iter().filter(|member| self.write(**member, &frames).is_err()).copied().collect();
+            let dead: Vec<_> =
+                members.iter().filter(|member| self.write(**member, &frames).is_err()).copied().collect();
             self.rooms.insert(room, members);
             for member in dead {
                 self.drop(member);

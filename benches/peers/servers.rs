@@ -203,6 +203,11 @@ impl Owned {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
+    /// Open files, sockets among them.
+    pub fn files(&self) -> Result<usize> {
+        Ok(std::fs::read_dir(self.proc("fd"))?.count())
+    }
+
     fn proc(&self, name: &str) -> PathBuf {
         Path::new("/proc").join(self.id().to_string()).join(name)
     }

@@ -24,8 +24,9 @@ pub fn take_upgrade(bytes: &mut Vec<u8>) -> Result<Option<Vec<u8>>> {
     };
     let head = std::str::from_utf8(&bytes[..end])?;
     let fields = head.lines().filter_map(|line| line.split_once(':'));
-    let key = fields.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).map(|(_, value)| value.trim());
-    let key = key.last().context("not an upgrade")?;
+    let mut key =
+        fields.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).map(|(_, value)| value.trim());
+    let key = key.next_back().context("not an upgrade")?;
     let accept = derive_accept_key(key.as_bytes());
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"

@@ -1,22 +1,83 @@
 //! What size costs: more subscribers, more channels, more nodes.
 
-use anyhow::Result;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 
 use crate::Bench;
 use crate::bars::Bar::AtMost;
-use crate::document::Document;
+use crate::document::{Document, median};
 use crate::servers::{Cluster, Kind};
 
 /// How much the cost of a message may grow.
 const GROWTH: f64 = 1.2;
 const NODES: usize = 3;
 const WEFT: Kind = Kind::WeftRedis;
+const CHANNEL: &str = "/bench/scale";
+/// Messages per second that even fifty thousand subscribers get one by one.
+const SLOWLY: f64 = 0.25;
+/// Nodes that use less of a core than this have nothing to do but keep sockets alive.
+const QUIET_SHARE: f64 = 0.5;
+const LOOK: Duration = Duration::from_secs(5);
+const SETTLING: Duration = Duration::from_secs(180);
 
-/// Subscribers of one channel on three nodes: few, and more than one load generator can have.
+/// Subscribers of one channel on three nodes: few, and more than one load generator can have. All get each message by
+/// itself, with the ping that confirms it. What nodes do without messages is taken off: it would be much for few.
 pub fn subscribers(bench: &mut Bench) -> Result<()> {
-    // TODO
-    let _ = bench;
+    let mut costs = Vec::new();
+    for (subscribers, generators) in [(1000, 1), (50_000, 3)] {
+        let mut cluster = Cluster::start(&bench.programs, WEFT, NODES)?;
+        let share = subscribers / generators;
+        // One generator publishes and measures. The clients of the others only listen.
+        let mut crowd = Vec::new();
+        for number in 1..generators {
+            let load = format!("idle --channel {CHANNEL} --clients {share} --duration 600s --rounds 1");
+            crowd.push(bench.generator.start_beside(&format!("crowd-{number}"), &load, &[&cluster])?);
+        }
+        all_stand(&mut cluster, share * (generators - 1))?;
+        let still = cpu_of_a_second(&cluster)?;
+        let (rounds, duration) = if bench.quick { (1, 20) } else { (2, 60) };
+        let load = format!(
+            "fan-out --channel {CHANNEL} --clients {share} --rate {SLOWLY} --duration {duration}s --warm-up 8s --drain 15s \
+             --rounds {rounds}"
+        );
+        let run = bench.generator.start_beside(&format!("subscribers-{subscribers}"), &load, &[&cluster])?;
+        let document = bench.generator.finish(run)?;
+        drop(crowd);
+        let rounds = document.rounds(WEFT, "server.cpu_seconds").into_iter().zip(document.rounds(WEFT, "published"));
+        let used = f64::from(duration) * still;
+        let cost = rounds.map(|(cpu, published)| (cpu - used) * 1e6 / published / f64::from(subscribers));
+        let cost = median(cost.collect());
+        bench.checks.figure("scale", format!("1 -> {subscribers}, {NODES} nodes: a delivery"), (cost, "us"), None);
+        costs.push(cost);
+    }
+    if let [few, many] = costs[..] {
+        let what = "a delivery to 50,000 / to 1,000".to_owned();
+        bench.checks.figure("scale", what, (many / few, ""), Some(AtMost(GROWTH)));
+    }
     Ok(())
+}
+
+/// Waits until the nodes have so many sockets between them and are quiet.
+fn all_stand(cluster: &mut Cluster, sockets: u32) -> Result<()> {
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        let open: usize = cluster.nodes.iter().map(|node| node.process.files()).sum::<Result<_>>()?;
+        if open >= sockets as usize && cpu_of_a_second(cluster)? < QUIET_SHARE {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{sockets} clients did not connect within {SETTLING:?}");
+        sleep(Duration::from_millis(200));
+    }
+}
+
+/// How much of a core the nodes use now.
+fn cpu_of_a_second(cluster: &Cluster) -> Result<f64> {
+    let used = || cluster.nodes.iter().map(|node| node.process.cpu()).sum::<Result<Duration>>();
+    let (before, started) = (used()?, Instant::now());
+    sleep(LOOK);
+    Ok((used()? - before).as_secs_f64() / started.elapsed().as_secs_f64())
 }
 
 /// Publishing where there are few channels, and where there are many, at the same rate. Each has one subscriber.
@@ -71,5 +132,5 @@ pub fn nodes(bench: &mut Bench) -> Result<()> {
 /// Microseconds of CPU time for each message published.
 fn per_publish(document: &Document, seconds: &str) -> f64 {
     let rounds = document.rounds(WEFT, seconds).into_iter().zip(document.rounds(WEFT, "published"));
-    crate::document::median(rounds.map(|(seconds, published)| seconds * 1e6 / published).collect())
+    median(rounds.map(|(seconds, published)| seconds * 1e6 / published).collect())
 }

@@ -48,6 +48,8 @@ impl Document {
             for (figure, what) in [
                 ("lost", "lost"),
                 ("refused", "refused"),
+                ("unanswered", "unanswered"),
+                ("unsent", "not sent"),
                 ("duplicate", "twice"),
                 ("out_of_order", "out of order"),
                 ("connection_failures", "connections failed"),

@@ -16,7 +16,7 @@ pub fn over_websocket(bench: &mut Bench) -> Result<()> {
     let kinds = [Kind::WeftRedis, Kind::FayeRedis, Kind::SocketIoRedis, Kind::Faye, Kind::Floor, Kind::Weft];
     let clusters = bench.start(&kinds)?;
     let clusters: Vec<_> = clusters.iter().collect();
-    let load = format!("one-to-one --channels {PAIRS} --rate max --in-flight 1 {}", bench.times());
+    let load = format!("one-to-one --clients {PAIRS} --rate max --in-flight 1 {}", bench.times());
     let document = bench.generator.run("pairs", &load, &clusters)?;
     let what = format!("{PAIRS} pairs, at its maximum");
     for (peer, bar) in [

@@ -1,5 +1,7 @@
 //! The command line. One file per sub-command; the only place where errors lose their types.
 
+#[cfg(feature = "bench")]
+mod bench;
 mod check_config;
 mod logs;
 mod serve;
@@ -31,6 +33,9 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Check the configuration and print what a node would run with.
     CheckConfig(check_config::CheckArguments),
+    /// Measure a server under load, or compare several.
+    #[cfg(feature = "bench")]
+    Bench(Box<bench::BenchArguments>),
 }
 
 /// Flags that say what a node shall do.
@@ -89,6 +94,8 @@ pub fn run() -> ExitCode {
         None => serve::run(&arguments.serve),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
         Some(Command::CheckConfig(arguments)) => check_config::run(&arguments),
+        #[cfg(feature = "bench")]
+        Some(Command::Bench(arguments)) => bench::run(&arguments),
     }
 }
 

@@ -49,6 +49,8 @@
 #![warn(missing_docs)]
 
 pub mod bayeux;
+#[cfg(feature = "bench")]
+pub mod bench;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]

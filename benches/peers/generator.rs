@@ -13,7 +13,7 @@ use crate::document::Document;
 use crate::servers::{Cluster, Owned};
 
 /// A run takes so much longer than its parts at the very most: connecting, draining, waiting for other benches.
-const GRACE: Duration = Duration::from_secs(900);
+const GRACE: Duration = Duration::from_secs(3600);
 
 /// The load generator, and all that it wrote.
 pub struct Generator {

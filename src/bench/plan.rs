@@ -97,6 +97,8 @@ pub struct Load {
     pub publishers: u32,
     /// Channels.
     pub channels: u32,
+    /// Channels are below this one; `None` for one of the run's own, which nobody else uses.
+    pub channel: Option<String>,
     /// Length of the data, in bytes.
     pub size: usize,
     /// How much is published.
@@ -163,6 +165,9 @@ impl Load {
         if !(self.churn.is_finite() && self.churn >= 0.0 && self.churn <= 10_000.0) {
             return wrong("--churn must be a number from 0 to 10000");
         }
+        if self.channel.as_ref().is_some_and(|name| !is_channel(name)) {
+            return wrong("--channel takes a channel's name, such as /bench/crowd");
+        }
         if self.until_back && self.scenario != Scenario::Storm {
             return wrong("--until-back belongs to `storm`");
         }
@@ -188,6 +193,14 @@ impl Load {
         // Each stays for about five seconds.
         if self.scenario == Scenario::Mixed { (self.churn * 5.0).ceil() as u32 } else { 0 }
     }
+}
+
+/// Whether it is a channel below which there can be others, and needs no quoting in JSON.
+fn is_channel(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let Some(segments) = name.strip_prefix('/') else { return false };
+    let all_plain = segments.split('/').all(|segment| !segment.is_empty() && segment.bytes().all(plain));
+    all_plain && name.len() <= 200 && !name.starts_with("/meta")
 }
 
 /// One address of a server.
@@ -275,4 +288,19 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// How often each is measured, in turn.
     pub rounds: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_channel;
+
+    #[test]
+    fn names_that_need_no_quoting_are_channels() {
+        for name in ["/bench", "/bench/crowd-1", "/a/b_c/9"] {
+            assert!(is_channel(name), "{name}");
+        }
+        for name in ["", "/", "bench", "/bench/", "//bench", "/bench/*", "/be nch", "/a\"b", "/meta/connect", "/ä"] {
+            assert!(!is_channel(name), "{name}");
+        }
+    }
 }

@@ -151,7 +151,10 @@ impl Shared {
 
     /// The name of a channel.
     pub(super) fn channel(&self, index: u32) -> String {
-        format!("/bench/{:08x}/{index}", self.run)
+        match &self.load.channel {
+            Some(name) => format!("{name}/{index}"),
+            None => format!("/bench/{:08x}/{index}", self.run),
+        }
     }
 
     /// Whether a message that was due then is measured.

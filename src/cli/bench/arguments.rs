@@ -86,6 +86,10 @@ pub(in crate::cli) struct BenchArguments {
     /// Channels, over which subscribers and publishers are spread evenly [default: 1].
     #[arg(long, value_name = "C")]
     channels: Option<u32>,
+    /// Name the channels CHANNEL/0, CHANNEL/1 and so on, so that the clients of several generators can share them. Each
+    /// counts its own messages alone [default: channels that nobody else uses].
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<String>,
     /// Length of the data of a message, which is one string, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     size: usize,
@@ -229,6 +233,7 @@ impl BenchArguments {
             clients: self.clients,
             publishers,
             channels,
+            channel: self.channel.clone(),
             size: self.size,
             rate,
             in_flight,

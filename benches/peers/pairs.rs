@@ -1,0 +1,57 @@
+//! One-to-one over WebSocket, and long-polling with each request on another node: CPU time for each message delivered.
+
+use anyhow::Result;
+
+use crate::Bench;
+use crate::bars::Bar::AtMost;
+use crate::servers::{Cluster, Kind};
+
+const PAIRS: u32 = 1000;
+const NODES: usize = 3;
+const SERVER_CPU: (&str, &str) = ("server.cpu_us_per_delivery", "us");
+const REDIS_CPU: (&str, &str) = ("redis.cpu_us_per_delivery", "us");
+
+/// A thousand channels, each with a publisher and a subscriber.
+pub fn over_websocket(bench: &mut Bench) -> Result<()> {
+    let kinds = [Kind::WeftRedis, Kind::FayeRedis, Kind::SocketIoRedis, Kind::Faye, Kind::Floor, Kind::Weft];
+    let clusters = bench.start(&kinds)?;
+    let clusters: Vec<_> = clusters.iter().collect();
+    let load = format!("one-to-one --clients {PAIRS} --rate max --in-flight 1 {}", bench.times());
+    let document = bench.generator.run("pairs", &load, &clusters)?;
+    let what = format!("{PAIRS} pairs, at its maximum");
+    for (peer, bar) in [
+        (Kind::FayeRedis, Some(AtMost(1.0 / 8.0))),
+        (Kind::SocketIoRedis, Some(AtMost(1.0 / 4.0))),
+        (Kind::Faye, None),
+        (Kind::Floor, None),
+    ] {
+        bench.checks.ratio(("pairs", &what), &document, (Kind::WeftRedis, peer), SERVER_CPU, bar);
+    }
+    let what = format!("{what}: Redis");
+    bench.checks.ratio(("pairs", &what), &document, (Kind::WeftRedis, Kind::FayeRedis), REDIS_CPU, None);
+    Ok(())
+}
+
+/// One channel with a hundred polling subscribers, and a thousand pairs; three nodes, each request to a random one.
+/// What was lost does not count as delivered: a server that loses does not look cheaper for it.
+pub fn by_long_polling(bench: &mut Bench) -> Result<()> {
+    let loads = [
+        ("polling-100", "1 -> 100 polls", "--channels 1 --clients 100 --in-flight 16".to_owned()),
+        ("polling-pairs", "1000 polling pairs", format!("--channels {PAIRS} --clients {PAIRS} --in-flight 1")),
+    ];
+    for (name, what, load) in loads {
+        let kinds = [Kind::WeftRedis, Kind::FayeRedis];
+        let clusters = kinds.map(|kind| Cluster::start(&bench.programs, kind, NODES));
+        let [weft, faye] = clusters;
+        let load = format!("polling {load} --rate max {}", bench.times());
+        let document = bench.generator.run(name, &load, &[&weft?, &faye?])?;
+        let what = format!("{what}, {NODES} nodes");
+        let (weft, faye) = (Kind::WeftRedis, Kind::FayeRedis);
+        bench.checks.ratio(("polling", &what), &document, (weft, faye), SERVER_CPU, Some(AtMost(1.0 / 5.0)));
+        bench.checks.ratio(("polling", &format!("{what}: Redis")), &document, (weft, faye), REDIS_CPU, None);
+        let lost = |kind| document.rounds(kind, "lost").iter().sum::<f64>();
+        bench.checks.figure("polling", format!("{what}, weft-redis: lost"), (lost(weft), ""), Some(AtMost(0.0)));
+        bench.checks.figure("polling", format!("{what}, faye-redis: lost"), (lost(faye), ""), None);
+    }
+    Ok(())
+}

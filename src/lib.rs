@@ -35,7 +35,7 @@
 //! | module | what it owns |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`bench`] | the load generator; uses nothing of the others |
+//! | [`bench`](mod@bench) | the load generator; uses nothing of the others |
 //! | [`node`] | wiring, configuration, start and stop |
 //! | [`listen`] | the accept loop, connections and their time limits |
 //! | [`transport`] | HTTP, sockets and streams; no Bayeux rules |

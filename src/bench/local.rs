@@ -87,7 +87,8 @@ impl Opening {
 pub(super) struct Laps {
     begin: u64,
     last: u64,
-    times: Vec<u64>,
+    /// Nothing for a step that this kind of client does not have.
+    times: Vec<Option<u64>>,
 }
 
 impl Laps {
@@ -99,16 +100,23 @@ impl Laps {
     /// A step is done.
     pub(super) fn lap(&mut self, local: &Local) {
         let now = local.shared.now();
-        self.times.push(now - self.last);
+        self.times.push(Some(now - self.last));
         self.last = now;
+    }
+
+    /// There is no such step.
+    pub(super) fn skip(&mut self) {
+        self.times.push(None);
     }
 
     /// All steps are done.
     pub(super) fn record(self, local: &Local) {
         let mut counts = local.counts.borrow_mut();
-        let whole = self.last - self.begin;
+        let whole = Some(self.last - self.begin);
         for ((_, histogram), time) in counts.opening.each().into_iter().zip(self.times.into_iter().chain([whole])) {
-            histogram.saturating_record(time.max(1));
+            if let Some(time) = time {
+                histogram.saturating_record(time.max(1));
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::figures::{bytes, grouped, rows, significant, time};
 use super::plan::{Rate, Transport};
-use super::plot::{Bar, Curve, NARROW, Scale, WIDE, bars, colour, curves, escaped};
+use super::plot::{Bar, Curve, NARROW, Scale, WIDE, bars, colour, curves, escaped, round_step};
 use super::results::{Measured, Moment, Report, several};
 
 /// The page.
@@ -271,7 +271,9 @@ fn time_plots(report: &Report) -> String {
         if !all.iter().any(|curve| curve.points.len() > 1) {
             continue;
         }
-        let marks: Vec<_> = (0..=4).map(|at| (to * f64::from(at) / 4.0, seconds(to * f64::from(at) / 4.0))).collect();
+        let step = round_step(to / 5.0);
+        let marks: Vec<_> =
+            (0..=5).map(|at| f64::from(at) * step).filter(|at| *at <= to).map(|at| (at, seconds(at))).collect();
         html += &card(title, note, &(legend(report) + &curves(&all, scale, to, &marks, NARROW, write)));
     }
     html

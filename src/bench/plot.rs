@@ -121,7 +121,7 @@ fn round(text: &str) -> String {
 }
 
 /// The next of 1, 2, 5, 10, 20 and so on.
-fn round_step(step: f64) -> f64 {
+pub(super) fn round_step(step: f64) -> f64 {
     let power = 10_f64.powf(step.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= step * 0.999);
     factor.unwrap_or(10.0) * power

@@ -100,8 +100,10 @@ impl SocketClient {
         laps.lap(&local);
         if words.connects() {
             self.first_connect().await?;
+            laps.lap(&local);
+        } else {
+            laps.skip();
         }
-        laps.lap(&local);
         self.state.set(State::Standing);
         Ok(laps)
     }

@@ -1,5 +1,6 @@
 //! Many connects at once, and all of them again after the server was restarted.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -48,14 +49,16 @@ fn start(listen: &str, directory: &tempfile::TempDir, redis: &str) -> Child {
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().expect("weft starts")
 }
 
-async fn ready(directory: &tempfile::TempDir) -> String {
+/// Where it listens for clients, and for who asks for its counters.
+async fn ready(directory: &tempfile::TempDir) -> (String, SocketAddr) {
     let file = directory.path().join("ready.json");
     let ready: Value = crate::support::eventually(super::LONG, "weft writes its ready file", || {
         let text = std::fs::read(&file).ok();
         std::future::ready(text.and_then(|text| serde_json::from_slice(&text).ok()))
     })
     .await;
-    ready["listen"].as_str().expect("an address").to_owned()
+    let address = |name: &str| ready[name].as_str().expect("an address").to_owned();
+    (address("listen"), address("internal").parse().expect("an address"))
 }
 
 /// Sessions live in Redis: after a restart of the node nobody is refused.
@@ -64,12 +67,13 @@ async fn all_come_back() {
     let redis = Redis::start().await;
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut first = start("127.0.0.1:0", &directory, &redis.url());
-    let listen = ready(&directory).await;
+    let (listen, _) = ready(&directory).await;
     let words = format!("storm --clients 40 --until-back --json - --url http://{listen}/bayeux");
     let mut bench = super::command(&words).spawn().expect("weft starts");
     usage::line(&mut bench, "waiting for a restart").await;
     first.kill().await.expect("the node can be killed");
     let _second = start(&listen, &directory, &redis.url());
+    let (_, internal) = ready(&directory).await;
     let output = within(super::LONG, "weft bench ends", bench.wait_with_output()).await.expect("it ends");
     let report: Value = serde_json::from_slice(&output.stdout).expect("a document");
     let connects = &super::round(&report)["connects"];
@@ -78,4 +82,6 @@ async fn all_come_back() {
     assert_eq!(connects["latency_us"]["count"], 40, "only the first time");
     let (back, broke) = (&connects["back_seconds"], &connects["back_from_break_seconds"]);
     assert!(back.as_f64().is_some_and(|back| broke.as_f64().is_some_and(|broke| broke >= back)), "{connects:#}");
+    let handshakes = sample(internal, r#"weft_messages_received_total{kind="handshake"}"#).await;
+    assert_eq!(handshakes as u64, 0, "all came back with the session that they had");
 }

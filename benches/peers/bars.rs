@@ -59,13 +59,20 @@ impl Checks {
         let (ours, theirs) = (document.median(weft, figure), document.median(peer, figure));
         let sides = Some(Sides { weft: ours, peer: theirs, unit, ratios });
         let what = format!("{what}, {} / {}", weft.name(), peer.name());
-        self.0.push(Check { group, what, sides, value, unit: "", bar, met: bar.map(|bar| bar.is_met(value)) });
+        self.add(Check { group, what, sides, value, unit: "", bar, met: bar.map(|bar| bar.is_met(value)) });
     }
 
     /// A figure that counts by itself.
     pub fn figure(&mut self, group: &'static str, what: String, (value, unit): (f64, &'static str), bar: Option<Bar>) {
         let met = bar.map(|bar| bar.is_met(value));
-        self.0.push(Check { group, what, sides: None, value, unit, bar, met });
+        self.add(Check { group, what, sides: None, value, unit, bar, met });
+    }
+
+    /// Tells it at once: the table comes only at the end.
+    fn add(&mut self, check: Check) {
+        let missed = if check.met == Some(false) { " (missed)" } else { "" };
+        eprintln!("  {}: {} {}{missed}", check.what, short(check.value), check.unit);
+        self.0.push(check);
     }
 
     pub fn missed(&self) -> usize {

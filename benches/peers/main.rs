@@ -56,7 +56,7 @@ struct Arguments {
     /// The load generator, instead of the one built with this bench.
     #[arg(long, value_name = "PROGRAM")]
     generator: Option<PathBuf>,
-    /// A command to start each run by, such as `taskset -c 1` or `flock -F FILE`.
+    /// A command to start each run by, such as `taskset -c 1` or `flock FILE`.
     #[arg(long, value_name = "COMMAND", default_value = "")]
     under: String,
     /// Be the floor, on this port.
@@ -135,20 +135,12 @@ fn main() -> Result<ExitCode> {
             eprintln!("{name}: {error:#}");
             failed.push(serde_json::json!({ "measurement": name, "error": format!("{error:#}") }));
         }
+        // Whatever ends this early, what was measured is kept.
+        if let Some(path) = &arguments.json {
+            bench.write(path, &failed)?;
+        }
     }
     bench.checks.print();
-    if let Some(path) = arguments.json {
-        let document = serde_json::json!({
-            "date": machine::date()?,
-            "machine": machine::describe()?,
-            "command": std::env::args().skip(1).filter(|word| word != "--bench").collect::<Vec<_>>(),
-            "quick": quick,
-            "checks": bench.checks.0,
-            "failed": failed,
-            "runs": bench.generator.runs,
-        });
-        std::fs::write(&path, serde_json::to_vec_pretty(&document)?).context("cannot write the JSON file")?;
-    }
     let missed = bench.checks.missed();
     if missed > 0 || !failed.is_empty() {
         println!("{missed} missed, {} not measured", failed.len());
@@ -171,6 +163,20 @@ fn install(folder: &Path) -> Result<()> {
 }
 
 impl Bench {
+    /// Writes all that was measured so far.
+    fn write(&self, path: &Path, failed: &[serde_json::Value]) -> Result<()> {
+        let document = serde_json::json!({
+            "date": machine::date()?,
+            "machine": machine::describe()?,
+            "command": std::env::args().skip(1).filter(|word| word != "--bench").collect::<Vec<_>>(),
+            "quick": self.quick,
+            "checks": self.checks.0,
+            "failed": failed,
+            "runs": self.generator.runs,
+        });
+        std::fs::write(path, serde_json::to_vec_pretty(&document)?).context("cannot write the JSON file")
+    }
+
     /// How often, and for how long, something is measured.
     fn times(&self) -> String {
         let (rounds, duration, warm_up) = if self.quick { (1, 2, 1) } else { (3, 5, 1) };

@@ -122,6 +122,23 @@ impl SocketOutlet {
         std::mem::take(&mut self.out.lock().news)
     }
 
+    /// Hands over what is queued, as far as the kernel takes it now; the next turn does the rest.
+    pub(super) fn flush_now(&self) {
+        let mut out = self.out.lock();
+        if out.taken == 0 && !out.bytes.is_empty() {
+            let bytes = std::mem::take(&mut out.bytes);
+            match out.tcp.try_write(&bytes) {
+                Ok(count) if count == bytes.len() => out.total += count as u64,
+                outcome => {
+                    // An error shows again, and ends the connection, in the next turn.
+                    out.taken = outcome.unwrap_or(0);
+                    out.total += out.taken as u64;
+                    out.bytes = bytes;
+                }
+            }
+        }
+    }
+
     /// Hands over what is queued.
     pub(super) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut guard = self.out.lock();

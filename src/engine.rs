@@ -136,14 +136,12 @@ pub trait Engine: Send + Sync + 'static {
     /// of them. One that was stored already, by its fingerprint, is not stored again.
     fn publish(&self, publication: Publication) -> impl Future<Output = Result<Published, EngineError>> + Send;
 
-    /// As [`Engine::publish`] for each, in this order: of two that are stored the earlier one has the lower position.
-    ///
-    /// # Errors
-    /// Those of [`Engine::publish`], for each; as a whole when none was stored for certain.
+    /// As [`Engine::publish`] for each, in this order: of two that are stored the earlier one has the lower position. Each
+    /// has an outcome of its own, in the order of the messages.
     fn publish_all(
         &self,
         publications: Vec<Publication>,
-    ) -> impl Future<Output = Result<Vec<Result<Published, EngineError>>, EngineError>> + Send
+    ) -> impl Future<Output = Vec<Result<Published, EngineError>>> + Send
     where
         Self: Sync,
     {
@@ -152,7 +150,7 @@ pub trait Engine: Send + Sync + 'static {
             for publication in publications {
                 outcomes.push(self.publish(publication).await);
             }
-            Ok(outcomes)
+            outcomes
         }
     }
 

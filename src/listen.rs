@@ -23,7 +23,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::metrics::{Limit, Metrics};
-use crate::transport::{Arrival, Hangup, Stream, TakeStream};
+use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream};
 use connection::{Connection, Shared};
 use sent::SentBody;
 
@@ -171,7 +171,10 @@ impl Acceptor {
             request.extensions_mut().insert(take);
             let (response, shared) = (router.call(request), shared.clone());
             async move {
-                let response = response.await.unwrap_or_else(|never| match never {});
+                let mut response = response.await.unwrap_or_else(|never| match never {});
+                if let Some(later) = response.extensions_mut().remove::<Later>() {
+                    response = later.wait(response).await;
+                }
                 if response.extensions().get::<Hangup>().is_some() {
                     return Err(HungUp);
                 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-pub use batch::{FrameOutcome, HttpOutcome, Reply, is_publish};
+pub use batch::{FrameOutcome, HttpOutcome, Reply, is_stored};
 pub use claims::{Notice, OwnedClaim};
 pub use connect::{Bound, HeldConnect, SocketClose};
 pub use events::ServerEvent;

@@ -26,7 +26,7 @@ use crate::server::Server;
 
 pub use mount::{Mount, MountError};
 pub use pages::{NodeFacts, Readiness};
-pub use reply::{Hangup, OnSent};
+pub use reply::{Hangup, Later, OnSent};
 pub use routes::{internal_routes, routes};
 pub use websocket::{Stream, TakeStream};
 

@@ -65,6 +65,19 @@ impl RedisTasks {
 }
 
 impl RedisNode {
+    /// Hands in messages to be published, in their order, so that they share batches; gives for each where its outcome
+    /// will come.
+    pub(super) async fn hand_in(
+        &self,
+        publications: &[Publication],
+    ) -> Vec<impl Future<Output = Result<Published, EngineError>> + Send + use<>> {
+        let mut waiting = Vec::with_capacity(publications.len());
+        for publication in publications {
+            waiting.push(publisher::said(self.0.publisher.hand_in(publication).await));
+        }
+        waiting
+    }
+
     /// A node on Redis; gives its connections, its feed, and the tasks behind both. Connects when it is first used, and
     /// again whenever that is needed.
     ///
@@ -413,11 +426,12 @@ impl Engine for RedisNode {
         self.0.publisher.publish(&publication).await
     }
 
-    async fn publish_all(
-        &self,
-        publications: Vec<Publication>,
-    ) -> Result<Vec<Result<Published, EngineError>>, EngineError> {
-        Ok(self.0.publisher.publish_all(&publications).await)
+    async fn publish_all(&self, publications: Vec<Publication>) -> Vec<Result<Published, EngineError>> {
+        let mut outcomes = Vec::with_capacity(publications.len());
+        for outcome in self.hand_in(&publications).await {
+            outcomes.push(outcome.await);
+        }
+        outcomes
     }
 
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {

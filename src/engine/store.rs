@@ -181,11 +181,24 @@ impl Engine for Store {
         call!(self.publish(publication))
     }
 
-    async fn publish_all(
-        &self,
-        publications: Vec<Publication>,
-    ) -> Result<Vec<Result<Published, EngineError>>, EngineError> {
-        call!(self.publish_all(publications))
+    /// Each message has the deadline for itself: what was stored before one that is late is known to be stored.
+    async fn publish_all(&self, publications: Vec<Publication>) -> Vec<Result<Published, EngineError>> {
+        let mut outcomes = Vec::with_capacity(publications.len());
+        match &self.backend {
+            Backend::Memory(_) => {
+                for publication in publications {
+                    outcomes.push(self.publish(publication).await);
+                }
+            }
+            #[cfg(feature = "redis")]
+            Backend::Redis(engine) => {
+                let waiting = engine.hand_in(&publications);
+                for outcome in self.guard("publish_all", async { Ok(waiting.await) }).await.unwrap_or_default() {
+                    outcomes.push(self.timed(outcome).await);
+                }
+            }
+        }
+        outcomes
     }
 
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {

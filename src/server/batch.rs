@@ -93,11 +93,11 @@ impl Server {
         for message in connects_last(messages) {
             let Some(message) = self.incoming(message, request).await else { continue };
             let kind = kind(&message);
-            if kind == Kind::Publish {
+            if is_stored(&message) {
                 run.push(message);
                 continue;
             }
-            for reply in self.handle_publishes(std::mem::take(&mut run), request).await {
+            for reply in Box::pin(self.handle_publishes(std::mem::take(&mut run), request)).await {
                 self.encode_reply(&mut array, reply, request).await;
             }
             if kind != Kind::Connect {
@@ -112,16 +112,17 @@ impl Server {
                 continue;
             }
             let asked = Asked::of(&message, request.dialect);
-            let HttpAnswer { reply, batch, passed, receipt } = match self.connect_http(&message, request, alone).await {
-                HttpConnect::Answer(answer) => *answer,
-                HttpConnect::Hangup => return HttpOutcome::Hangup,
-                // The rest of the batch was done and is answered; the connect the client repeats by itself.
-                HttpConnect::Unavailable if !alone => continue,
-                HttpConnect::Unavailable => return HttpOutcome::Unavailable,
-            };
+            let HttpAnswer { reply, batch, passed, receipt } =
+                match Box::pin(self.connect_http(&message, request, alone)).await {
+                    HttpConnect::Answer(answer) => *answer,
+                    HttpConnect::Hangup => return HttpOutcome::Hangup,
+                    // The rest of the batch was done and is answered; the connect the client repeats by itself.
+                    HttpConnect::Unavailable if !alone => continue,
+                    HttpConnect::Unavailable => return HttpOutcome::Unavailable,
+                };
             receipts.extend(receipt);
             let mut reply = asked.answer(reply);
-            let deliveries = self.encode_deliveries(&batch, request).await;
+            let deliveries = Box::pin(self.encode_deliveries(&batch, request)).await;
             if deliveries.is_empty() && !batch.deliveries.is_empty() {
                 // Extensions have dropped all of it. A client that goes by positions would ask for it for ever.
                 reply = Notice { passed, ..Notice::default() }.put(reply);
@@ -135,7 +136,7 @@ impl Server {
                 deliveries.iter().for_each(|delivery| array.push(delivery));
             }
         }
-        for reply in self.handle_publishes(run, request).await {
+        for reply in Box::pin(self.handle_publishes(run, request)).await {
             self.encode_reply(&mut array, reply, request).await;
         }
         HttpOutcome::Reply(Reply { body: array.close(), receipts })
@@ -156,7 +157,7 @@ impl Server {
         for message in connects_last(messages) {
             let Some(message) = self.incoming(message, request).await else { continue };
             let kind = kind(&message);
-            if kind == Kind::Publish {
+            if is_stored(&message) {
                 run.push(message);
                 continue;
             }
@@ -332,9 +333,10 @@ fn kind(message: &Message) -> Kind {
     }
 }
 
-/// Whether a message is for others: anything that is not addressed to the protocol itself.
-pub fn is_publish(message: &Message) -> bool {
-    kind(message) == Kind::Publish
+/// Whether a message is for others, to be stored: not addressed to the protocol itself, and to no service, which answers
+/// it in its own time.
+pub fn is_stored(message: &Message) -> bool {
+    kind(message) == Kind::Publish && !message.channel.starts_with("/service/")
 }
 
 /// A connect is processed after the rest of its batch, so that its reply carries what the batch published (Faye answers

@@ -118,11 +118,11 @@ impl Server {
             Ok(connect) => connect,
             Err(refused) => return HttpConnect::Answer(Box::new((*refused).into())),
         };
-        if self.end_if_inactive(&connect.session).await {
+        if Box::pin(self.end_if_inactive(&connect.session)).await {
             return HttpConnect::Answer(Box::new(self.release_connect(message.accept()).into()));
         }
         let (outcome, told) = match connect.eventsource {
-            true => (self.heartbeat(&connect).await, Told::default()),
+            true => (Box::pin(self.heartbeat(&connect)).await, Told::default()),
             false => self.poll(&connect, alone).await,
         };
         let reply = match outcome {
@@ -173,7 +173,7 @@ impl Server {
     ) -> Result<PollOutcome, EngineError> {
         let (connect_id, retry) = (connect.connect_id.as_deref(), connect.retry && alone);
         let link = Link::Poll { connect_id, retry, claim: connect.claim.as_ref().map(OwnedClaim::borrow) };
-        match self.sessions().attach(&connect.session, link).await? {
+        match Box::pin(self.sessions().attach(&connect.session, link)).await? {
             AttachOutcome::Held(held) => {
                 told.acks = held.acks().then(|| held.sent().cursor);
                 told.resumes = held.traits().resume;

@@ -51,23 +51,19 @@ impl Server {
                 _ => None,
             })
             .collect();
-        let outcomes = if publications.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.sessions().store().publish_all(publications).await
-        };
-        let (mut outcomes, failed) = match outcomes {
-            Ok(outcomes) => (outcomes.into_iter(), None),
-            Err(error) => (Vec::new().into_iter(), Some(error)),
-        };
-        // An engine that gives fewer outcomes than it got messages has not said yes to the rest.
-        let silent = || EngineError::Unavailable("no outcome".to_owned());
+        let mut outcomes = match publications.is_empty() {
+            true => Vec::new(),
+            false => self.sessions().store().publish_all(publications).await,
+        }
+        .into_iter();
+        // An engine that could not even take them has not said yes.
+        let silent = || Err(EngineError::Unavailable("no outcome".to_owned()));
         prepared
             .into_iter()
             .map(|(reply, advice, prepared)| {
                 let outcome = match prepared {
                     Ok(Prepared::Message(stored)) => {
-                        let outcome = outcomes.next().unwrap_or_else(|| Err(failed.clone().unwrap_or_else(silent)));
+                        let outcome = outcomes.next().unwrap_or_else(silent);
                         self.stored(*stored, outcome, request).map(|()| None)
                     }
                     Ok(Prepared::Served(event)) => Ok(Some(*event)),

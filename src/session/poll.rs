@@ -74,17 +74,18 @@ impl Held {
     pub async fn poll(self, hold: Duration, max_bytes: usize) -> Result<PollOutcome, EngineError> {
         let deadline = Instant::now() + hold;
         loop {
-            let Some(step) = self.next_until(deadline).await else { return Ok(self.conclude(false).await) };
+            // All but the wait is boxed: thousands wait, and few do anything else.
+            let Some(step) = self.next_until(deadline).await else { return Ok(Box::pin(self.conclude(false)).await) };
             match step {
-                Step::Ended(end) => return Ok(self.ended_poll(end).await),
+                Step::Ended(end) => return Ok(Box::pin(self.ended_poll(end)).await),
                 Step::Refresh => {
-                    self.sessions().refresh(self.attachment()).await?;
+                    Box::pin(self.sessions().refresh(self.attachment())).await?;
                     if self.repeated_in_vain() {
-                        return Ok(self.conclude(true).await);
+                        return Ok(Box::pin(self.conclude(true)).await);
                     }
                 }
                 Step::Ready => {
-                    if let Some(outcome) = self.deliver(max_bytes).await {
+                    if let Some(outcome) = Box::pin(self.deliver(max_bytes)).await {
                         return Ok(outcome);
                     }
                 }

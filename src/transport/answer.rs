@@ -5,40 +5,53 @@ use http::header::{CONTENT_DISPOSITION, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
-use super::{Arrival, Mount, Web, reply};
+use super::{Arrival, Mount, Web, cors, reply};
 use crate::bayeux::message::{self, ParseError};
 use crate::metrics::Limit;
 use crate::server::{HttpOutcome, RequestInfo, Transport};
 
 impl Web {
-    /// Processes JSON text and writes the answer as `wire` wants it.
-    pub(super) async fn answer(
+    /// Processes JSON text and writes the answer as `wire` wants it, some time later: this takes from the request what
+    /// is needed until then.
+    pub(super) fn answer(
         &self,
         arrival: &Arrival,
         mount: &Mount,
         headers: &HeaderMap,
         transport: Transport,
         json: &[u8],
-        wire: Wire<'_>,
+        wire: Wire,
     ) -> Response {
         let messages = match message::parse(json, &self.settings().batch) {
             Ok(messages) => messages,
-            Err(error) => return self.unparsable(&error),
+            Err(error) => {
+                let mut response = self.unparsable(&error);
+                cors::allow(headers, &mut response);
+                return response;
+            }
         };
+        let origin = cors::origin(headers);
         let headers = if self.server().has_extensions() { headers.clone() } else { HeaderMap::new() };
         let request =
             RequestInfo { transport, dialect: mount.dialect(), headers, peer: Some(arrival.peer), internal: false };
-        match self.server().handle_request(&request, messages).await {
-            HttpOutcome::Reply(answer) => {
-                let mut response = wire.response(answer.body);
-                if !answer.receipts.is_empty() {
-                    response.extensions_mut().insert(reply::OnSent::new(answer.receipts));
+        let server = self.server().clone();
+        reply::Later::response(async move {
+            let mut response = match server.handle_request(&request, messages).await {
+                HttpOutcome::Reply(answer) => {
+                    let mut response = wire.response(answer.body);
+                    if !answer.receipts.is_empty() {
+                        response.extensions_mut().insert(reply::OnSent::new(answer.receipts));
+                    }
+                    response
                 }
-                response
-            }
-            HttpOutcome::Hangup => reply::hangup(),
-            HttpOutcome::Unavailable => reply::plain(StatusCode::SERVICE_UNAVAILABLE, "Storage unavailable, try again"),
-        }
+                HttpOutcome::Hangup => reply::hangup(),
+                HttpOutcome::Unavailable => {
+                    reply::plain(StatusCode::SERVICE_UNAVAILABLE, "Storage unavailable, try again")
+                }
+            };
+            cors::allow_origin(origin, &mut response);
+            response
+        })
     }
 
     pub(super) fn malformed(&self, why: &str) -> Response {
@@ -70,14 +83,14 @@ pub(super) fn sentence(error: &ParseError) -> String {
 }
 
 /// The form of an answer.
-pub(super) enum Wire<'a> {
+pub(super) enum Wire {
     /// A JSON document.
     Json,
     /// A script that calls this function.
-    Script(&'a str),
+    Script(String),
 }
 
-impl Wire<'_> {
+impl Wire {
     fn response(&self, body: Vec<u8>) -> Response {
         let mut response = match self {
             Self::Json => reply::response(StatusCode::OK, "application/json; charset=utf-8", body),

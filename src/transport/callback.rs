@@ -14,7 +14,7 @@ const DEFAULT_CALLBACK: &str = "jsonpcallback";
 
 impl Web {
     /// A GET below a mount that asks for no stream.
-    pub(super) async fn get(&self, arrival: &Arrival, mount: &Mount, headers: &HeaderMap) -> Response {
+    pub(super) fn get(&self, arrival: &Arrival, mount: &Mount, headers: &HeaderMap) -> Response {
         let (mut message, mut callback) = (None, None);
         for (name, value) in form_urlencoded::parse(arrival.uri.query().unwrap_or_default().as_bytes()) {
             match &*name {
@@ -26,8 +26,8 @@ impl Web {
         let callback = callback.filter(|name| !name.is_empty()).unwrap_or(Cow::Borrowed(DEFAULT_CALLBACK));
         let mut response = match message {
             Some(message) if is_callback(&callback) => {
-                let wire = Wire::Script(&callback);
-                self.answer(arrival, mount, headers, Transport::CallbackPolling, message.as_bytes(), wire).await
+                let wire = Wire::Script(callback.into_owned());
+                return self.answer(arrival, mount, headers, Transport::CallbackPolling, message.as_bytes(), wire);
             }
             Some(_) => self.malformed("the callback is not a function's name"),
             None => self.malformed("no message in the query"),

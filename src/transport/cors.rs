@@ -47,10 +47,20 @@ fn allowed_headers(request: &HeaderMap) -> HeaderValue {
 
 /// Lets the page that asked read the answer, errors included.
 pub(super) fn allow(request: &HeaderMap, response: &mut Response) {
+    allow_origin(request.get(ORIGIN).cloned(), response);
+}
+
+/// As [`allow`], by what [`origin`] has kept of the request.
+pub(super) fn allow_origin(origin: Option<HeaderValue>, response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Origin"));
-    if let Some(origin) = request.get(ORIGIN) {
+    if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
+}
+
+/// Where the page that asked is from: a copy, which does not keep the buffer that the request was read into.
+pub(super) fn origin(request: &HeaderMap) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(request.get(ORIGIN)?.as_bytes()).ok()
 }

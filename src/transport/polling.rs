@@ -18,10 +18,10 @@ impl Web {
         S: Stream<Item = Result<B, E>>,
         B: Buf,
     {
-        let mut response = match self.read_body(body, content_length(&headers)).await {
+        let mut response = match Box::pin(self.read_body(body, content_length(&headers))).await {
             Ok(body) => match posted(&headers, &body) {
                 Posted::Messages(json) => {
-                    self.answer(arrival, mount, &headers, Transport::LongPolling, &json, Wire::Json).await
+                    return self.answer(arrival, mount, &headers, Transport::LongPolling, &json, Wire::Json);
                 }
                 Posted::Nothing => self.malformed("no messages in the body"),
             },

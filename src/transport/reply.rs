@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
@@ -28,6 +30,29 @@ impl OnSent {
     pub fn sent(&self) {
         let receipts = std::mem::take(&mut *self.0.lock());
         receipts.into_iter().for_each(Receipt::written);
+    }
+}
+
+/// In a response's extensions: the real response is still to come. What routing holds of the request, its headers and
+/// the buffer they lie in, is gone by the time that it is waited for: a held poll keeps none of it.
+#[derive(Clone)]
+pub struct Later(Arc<Mutex<Option<BoxFuture<'static, Response>>>>);
+
+impl Later {
+    /// A placeholder for what this future gives.
+    pub(super) fn response(future: impl Future<Output = Response> + Send + 'static) -> Response {
+        let mut response = Response::default();
+        response.extensions_mut().insert(Self(Arc::new(Mutex::new(Some(future.boxed())))));
+        response
+    }
+
+    /// Waits for the response; the placeholder itself, if somebody else has waited before.
+    pub async fn wait(self, placeholder: Response) -> Response {
+        let future = self.0.lock().take();
+        match future {
+            Some(future) => future.await,
+            None => placeholder,
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl Web {
         }
         match method {
             Method::GET if accepts_stream(&headers) => self.eventsource(arrival, mount, headers).await,
-            Method::GET => self.get(arrival, mount, &headers).await,
+            Method::GET => self.get(arrival, mount, &headers),
             Method::POST => self.post(arrival, mount, headers, body).await,
             _ => {
                 let mut response = self.malformed("unsupported method");

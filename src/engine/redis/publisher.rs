@@ -56,28 +56,11 @@ impl Publisher {
 
     /// Stores a message. A caller that gives up before its turn has published nothing.
     pub(super) async fn publish(&self, publication: &Publication) -> Outcome {
-        let outcome = self.hand_in(publication).await?;
-        outcome.await.unwrap_or_else(|_| Err(stopped()))
+        said(self.hand_in(publication).await).await
     }
 
-    /// As [`Publisher::publish`] for each. All are handed in before the first outcome is waited for, so that they share
-    /// batches; the queue keeps their order.
-    pub(super) async fn publish_all(&self, publications: &[Publication]) -> Vec<Outcome> {
-        let mut waiting = Vec::with_capacity(publications.len());
-        for publication in publications {
-            waiting.push(self.hand_in(publication).await);
-        }
-        let mut outcomes = Vec::with_capacity(waiting.len());
-        for outcome in waiting {
-            outcomes.push(match outcome {
-                Ok(outcome) => outcome.await.unwrap_or_else(|_| Err(stopped())),
-                Err(error) => Err(error),
-            });
-        }
-        outcomes
-    }
-
-    async fn hand_in(&self, publication: &Publication) -> Result<oneshot::Receiver<Outcome>, EngineError> {
+    /// Puts a message into the queue, which keeps the order; gives where its outcome will come.
+    pub(super) async fn hand_in(&self, publication: &Publication) -> Result<oneshot::Receiver<Outcome>, EngineError> {
         let channel = publication.channel.as_str();
         let mut message = Vec::with_capacity(channel.len() + 1 + publication.array.len());
         message.extend_from_slice(channel.as_bytes());
@@ -90,6 +73,11 @@ impl Publisher {
         self.0.send(job).await.map_err(|_| stopped())?;
         Ok(outcome)
     }
+}
+
+/// The outcome of a message that was handed in.
+pub(super) async fn said(waiting: Result<oneshot::Receiver<Outcome>, EngineError>) -> Outcome {
+    waiting?.await.unwrap_or_else(|_| Err(stopped()))
 }
 
 fn stopped() -> EngineError {

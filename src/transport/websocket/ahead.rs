@@ -1,12 +1,13 @@
 //! Frames that were read while an earlier one is processed: only publishes, which then share one step of the engine.
 //! Owned by `connection.rs`.
 //!
-//! One order per connection: frames are processed as they came. Anything but publishes is the last that is read ahead.
+//! One order per connection: frames are processed as they came. Anything but publishes is the last that is read ahead, and
+//! so is what a service answers: it may take its time. (A frame that cannot be parsed is refused when it is read.)
 
 use std::collections::VecDeque;
 
 use crate::bayeux::Message;
-use crate::server::is_publish;
+use crate::server::is_stored;
 
 /// Messages that are read ahead, and of one step.
 const MESSAGES: usize = 64;
@@ -25,7 +26,7 @@ pub(super) struct Ahead {
 
 /// Whether a frame may be processed together with others of its kind.
 pub(super) fn only_publishes(messages: &[Message]) -> bool {
-    !messages.is_empty() && messages.iter().all(is_publish)
+    !messages.is_empty() && messages.iter().all(is_stored)
 }
 
 impl Ahead {

@@ -208,15 +208,7 @@ impl Connection {
             Bound { session, epoch, traits, sent: held.sent().cursor }
         });
         let (server, request) = (self.web.server().clone(), self.request.clone());
-        self.processing = Some(
-            async move {
-                let f = server.handle_frame(&request, messages, bound);
-                static O: std::sync::Once = std::sync::Once::new();
-                O.call_once(|| eprintln!("FUTURE {}", std::mem::size_of_val(&f)));
-                f.await
-            }
-            .boxed(),
-        );
+        self.processing = Some(async move { server.handle_frame(&request, messages, bound).await }.boxed());
     }
 
     /// Malformed input is not answered and does not end the socket (wire contract, 1.9); a bound that was reached is.
@@ -245,7 +237,8 @@ impl Connection {
             self.gap = None;
             self.held = Some(held);
             self.pings.open = None;
-            self.pings.uncovered = false;
+            // The hub may have written of the session before what no ping covers; it tells that only once.
+            self.pings.cover_soon();
         }
         if let Some(claim) = outcome.claim {
             self.on_claim(claim);
@@ -405,6 +398,7 @@ impl Connection {
                 }
                 self.held = None;
                 self.pings.open = None;
+                self.pings.cover_soon();
                 if why.is_final() && !self.request.dialect.events_come_first() {
                     // Faye closes the socket; CometD's clients do it themselves, once they have both replies.
                     return Err(Finish::Close(CloseCode::Normal, ""));
@@ -506,6 +500,8 @@ impl Connection {
     /// Gives the session back in order, with exactly what was confirmed.
     async fn release(&mut self) {
         let Some(held) = self.held.take() else { return };
+        // What is still written from here on is in doubt, and would come twice.
+        held.set_outlet(None);
         self.refreshing = None;
         if matches!(held.ended(), None | Some(End::Stopping))
             && let Err(error) = held.detach(Progress::Confirmed).await
@@ -514,7 +510,18 @@ impl Connection {
         }
     }
 
+    /// Processes the frames that were read, under one deadline.
+    async fn finish_frames(&mut self) {
+        let deadline = Instant::now() + FINISH_PATIENCE;
+        while let Some(processing) = self.processing.take()
+            && let Ok(outcome) = tokio::time::timeout_at(deadline, processing).await
+            && self.on_outcome(outcome).await.is_ok()
+        {}
+    }
+
     async fn finish(mut self: Box<Self>, finish: Finish) {
+        // What was read before is done, so that who publishes and closes need not wait for the replies.
+        self.finish_frames().await;
         match finish {
             Finish::Gone => {}
             Finish::Closing => {
@@ -522,12 +529,7 @@ impl Connection {
                 self.wire.closed_by_peer().await;
             }
             Finish::Close(code, reason) => {
-                // What is under way and what waits is answered first, so that the client need not guess.
-                if let Some(processing) = self.processing.take()
-                    && let Ok(outcome) = tokio::time::timeout(FINISH_PATIENCE, processing).await
-                {
-                    let _ = self.on_outcome(outcome).await;
-                }
+                // What waits is answered first, so that the client need not guess.
                 if let Some((connect, _)) = self.connect.take() {
                     self.answer(connect).await;
                 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::engine::Reach;
-use crate::session::COMMIT_EVERY;
 
 /// What was sent is pinged after this time, so that a burst costs one ping.
 const CONFIRM_AFTER: Duration = Duration::from_millis(250);
-/// Pings that confirm are at least so far apart: progress is not written more often.
-const CONFIRM_EVERY: Duration = COMMIT_EVERY;
+/// Pings that confirm are at least so far apart.
+const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 
 /// The pings of one connection.
 pub(super) struct Pings {

@@ -50,15 +50,17 @@ pub enum BenchError {
     #[error("{0}")]
     Usage(String),
     /// Not one client could connect.
-    #[error("{target} could not be reached: {why}")]
+    #[error("{target} could not be reached: {why} (by {url})")]
     Unreachable {
         /// Name of the target.
         target: String,
+        /// Its addresses.
+        url: String,
         /// What happened to the last client that tried.
         why: String,
     },
     /// A process whose id was given cannot be looked at.
-    #[error("process {pid} cannot be looked at: {error}")]
+    #[error("process {pid} cannot be looked at (is it running?): {error}")]
     Process {
         /// Its id.
         pid: u32,

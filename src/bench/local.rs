@@ -34,7 +34,7 @@ pub(super) enum ClientError {
     Closed,
     #[error("no answer to {0} within 10 s")]
     Late(&'static str),
-    #[error("status {0}")]
+    #[error("it answered with status {0}: does the URL end in the path of a mount, such as /bayeux?")]
     Status(u16),
     #[error("{0} refused: {1}")]
     Refused(&'static str, String),

@@ -91,7 +91,8 @@ pub(super) async fn run(
     let outcomes = meter.during("leaving", finished(threads)).await?;
     if !stands && !stop.is_cancelled() {
         let why = last_failure(&shared).unwrap_or_else(|| "nobody could connect".to_owned());
-        return Err(BenchError::Unreachable { target: target.name.clone(), why });
+        let urls: Vec<_> = target.endpoints.iter().map(|endpoint| endpoint.url.as_str()).collect();
+        return Err(BenchError::Unreachable { target: target.name.clone(), url: urls.join(", "), why });
     }
     if let Some(first) = outcomes.iter().filter_map(|outcome| outcome.counts.first_break).min() {
         let last = outcomes.iter().filter_map(|outcome| outcome.counts.last_back).max();

@@ -78,6 +78,12 @@ pub(super) fn warnings(targets: &[Measured]) -> Vec<String> {
                 busiest * 100.0
             ));
         }
+        let idle = |round: &Round| {
+            round.delivered > 0 && round.server.as_ref().is_some_and(|server| server.cpu_seconds == 0.0)
+        };
+        if target.rounds.iter().any(idle) {
+            warnings.push(format!("{name}: the process used no CPU time while messages came: is it the server's?"));
+        }
         let unsent = most(&|round| round.unsent as f64);
         if unsent > 0.0 {
             warnings.push(format!(

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use arguments::BenchArguments;
@@ -25,6 +26,11 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
             return ExitCode::from(MISUSED);
         }
     };
+    let files = arguments.json.iter().filter(|path| *path != Path::new("-")).chain(&arguments.report);
+    if let Some(error) = files.map(|path| writable(path)).find_map(Result::err) {
+        complain(&error);
+        return ExitCode::from(MISUSED);
+    }
     match measure(arguments, &plan) {
         Ok(report) => verdict(&report),
         Err(error) => {
@@ -35,6 +41,12 @@ pub(super) fn run(arguments: &BenchArguments) -> ExitCode {
     }
 }
 
+/// A file that cannot be written is told before the run, not after it.
+fn writable(path: &Path) -> anyhow::Result<()> {
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
+}
+
 fn measure(arguments: &BenchArguments, plan: &Plan) -> anyhow::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let stop = CancellationToken::new();
@@ -42,12 +54,13 @@ fn measure(arguments: &BenchArguments, plan: &Plan) -> anyhow::Result<Report> {
     let observer = progress::Progress::new(plan, arguments.quiet);
     let report = runtime.block_on(async {
         let interrupted = stop.clone();
-        let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
         tokio::spawn(async move {
-            interrupt.recv().await;
+            tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
             interrupted.cancel();
             // A second signal ends it at once.
-            interrupt.recv().await;
+            tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
             std::process::exit(i32::from(FAILED));
         });
         anyhow::Ok(bench::run(plan, command, &observer, &stop).await?)
@@ -74,6 +87,9 @@ fn measure(arguments: &BenchArguments, plan: &Plan) -> anyhow::Result<Report> {
 
 /// Says what went wrong, if anything did.
 fn verdict(report: &Report) -> ExitCode {
+    if report.interrupted {
+        eprintln!("weft: ended early: the figures are of what was measured until then");
+    }
     for warning in &report.warnings {
         eprintln!("weft: {warning}");
     }

@@ -9,8 +9,8 @@ use crate::engine::{Commit, CommitOutcome, Ended, Engine, EngineError, Progress,
 
 /// How often progress is written. What was confirmed since is delivered again if the node dies.
 pub const COMMIT_EVERY: Duration = Duration::from_secs(2);
-/// Sessions per engine call, and replays (of one session as many as there are).
-const BATCH: usize = 256;
+/// Sessions per engine call, and replays (of one session as many as there are): publishes wait for it in Redis.
+const BATCH: usize = 64;
 
 impl Held {
     /// The client has everything up to here; written to the engine with the next batch.

@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 use crate::engine::Reach;
 
-/// What was sent is pinged after this time, so that a burst costs one ping.
+/// What was sent is pinged after this time, so that a burst costs one ping,
 const CONFIRM_AFTER: Duration = Duration::from_millis(250);
+/// and up to so much later: those who got the same message must not all ping at the same moment, and delay the next.
+const CONFIRM_SPREAD: Duration = Duration::from_millis(250);
 /// Pings that confirm are at least so far apart.
 const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,7 @@ impl Pings {
         self.uncovered = true;
         if self.open.is_none() {
             let soon = (Instant::now() + CONFIRM_AFTER).max(self.sent_at + CONFIRM_EVERY);
+            let soon = soon + CONFIRM_SPREAD.mul_f32(fastrand::f32());
             self.due = self.due.min(soon);
         }
     }

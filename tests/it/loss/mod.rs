@@ -123,6 +123,7 @@ probes!(
     sockets::socket_cut_under_load,
     sockets::transport_changed_under_load,
     sockets::socket_reads_by_fits_and_starts,
+    sockets::publishes_before_a_close_are_stored,
     streams::stream_ended,
     streams::stream_reset,
 );

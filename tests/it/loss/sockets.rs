@@ -137,6 +137,31 @@ pub async fn socket_reads_by_fits_and_starts(place: Place) {
     assert_eq!(numbers, (0..(FITS * MESSAGES) as u64).collect::<Vec<_>>());
 }
 
+/// A publisher sends what it has, one frame after the other, and goes without waiting for the replies.
+pub async fn publishes_before_a_close_are_stored(place: Place) {
+    const MESSAGES: u64 = 50;
+    let node = place.start().await;
+    let mut client = Client::connected(node.addr()).await;
+    client.subscribe(CHANNEL).await;
+    for closes in [true, false] {
+        let mut socket = Socket::open(node.addr().pick()).await;
+        for number in 0..MESSAGES {
+            socket.send(&json!([{ "channel": CHANNEL, "data": number }])).await;
+        }
+        match closes {
+            true => socket.close().await,
+            false => socket.end().await,
+        }
+        let mut tally = Tally::default();
+        while tally.distinct() < MESSAGES as usize {
+            let poll = client.poll().await;
+            assert!(!poll.messages.is_empty(), "only {} of {MESSAGES}, closes: {closes}", tally.distinct());
+            tally.add(&poll.messages);
+        }
+        tally.assert_complete(MESSAGES);
+    }
+}
+
 /// Polls until [`STRETCH`] new messages have come; whether any came.
 async fn poll_a_stretch(client: &mut Client, tally: &mut Tally) -> bool {
     let before = tally.distinct();

@@ -74,6 +74,16 @@ impl Socket {
         }
     }
 
+    /// Sends a close frame, and does not wait for the answer.
+    pub async fn close(&mut self) {
+        self.stream.send(Message::Close(None)).await.expect("the socket is open");
+    }
+
+    /// Ends the TCP connection in one direction: no close frame.
+    pub async fn end(&mut self) {
+        self.stream.get_mut().shutdown().await.expect("the socket is open");
+    }
+
     /// Cuts the TCP connection: no close frame.
     pub fn cut(self) {
         let tcp = self.stream.get_ref();

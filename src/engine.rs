@@ -136,24 +136,6 @@ pub trait Engine: Send + Sync + 'static {
     /// of them. One that was stored already, by its fingerprint, is not stored again.
     fn publish(&self, publication: Publication) -> impl Future<Output = Result<Published, EngineError>> + Send;
 
-    /// As [`Engine::publish`] for each, in this order: of two that are stored the earlier one has the lower position. Each
-    /// has an outcome of its own, in the order of the messages.
-    fn publish_all(
-        &self,
-        publications: Vec<Publication>,
-    ) -> impl Future<Output = Vec<Result<Published, EngineError>>> + Send
-    where
-        Self: Sync,
-    {
-        async move {
-            let mut outcomes = Vec::with_capacity(publications.len());
-            for publication in publications {
-                outcomes.push(self.publish(publication).await);
-            }
-            outcomes
-        }
-    }
-
     /// Reads all the given logs as one snapshot.
     fn read(&self, request: ReadRequest<'_>) -> impl Future<Output = Result<Read, EngineError>> + Send;
 

@@ -426,14 +426,6 @@ impl Engine for RedisNode {
         self.0.publisher.publish(&publication).await
     }
 
-    async fn publish_all(&self, publications: Vec<Publication>) -> Vec<Result<Published, EngineError>> {
-        let mut outcomes = Vec::with_capacity(publications.len());
-        for outcome in self.hand_in(&publications).await {
-            outcomes.push(outcome.await);
-        }
-        outcomes
-    }
-
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {
         let script = &self.scripts().read;
         let reply = self.0.logs.run(script, |command| {

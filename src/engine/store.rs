@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::gates::{Gates, Point};
 use super::memory::MemoryNode;
 #[cfg(feature = "redis")]
@@ -79,6 +81,32 @@ impl Store {
             #[cfg(feature = "redis")]
             Backend::Redis(_) => "redis",
         }
+    }
+
+    /// As [`Engine::publish`] for each, in this order: of two that are stored the earlier one has the lower position. All
+    /// share one deadline, and each has an outcome of its own: what was stored before one that is late is known to be
+    /// stored.
+    pub async fn publish_all(&self, publications: Vec<Publication>) -> Vec<Result<Published, EngineError>> {
+        let late = || Err(EngineError::Timeout(self.deadline));
+        let until = Instant::now() + self.deadline;
+        let mut outcomes = Vec::with_capacity(publications.len());
+        match &self.backend {
+            Backend::Memory(_) => {
+                for publication in publications {
+                    let outcome = tokio::time::timeout_at(until, self.publish(publication)).await;
+                    outcomes.push(outcome.unwrap_or_else(|_| late()));
+                }
+            }
+            #[cfg(feature = "redis")]
+            Backend::Redis(engine) => {
+                let handed_in = self.guard("publish_all", async { Ok(engine.hand_in(&publications).await) }).await;
+                let Ok(waiting) = handed_in else { return publications.iter().map(|_| late()).collect() };
+                for outcome in waiting {
+                    outcomes.push(tokio::time::timeout_at(until, outcome).await.unwrap_or_else(|_| late()));
+                }
+            }
+        }
+        outcomes
     }
 
     async fn guard<T>(
@@ -179,26 +207,6 @@ impl Engine for Store {
 
     async fn publish(&self, publication: Publication) -> Result<Published, EngineError> {
         call!(self.publish(publication))
-    }
-
-    /// Each message has the deadline for itself: what was stored before one that is late is known to be stored.
-    async fn publish_all(&self, publications: Vec<Publication>) -> Vec<Result<Published, EngineError>> {
-        let mut outcomes = Vec::with_capacity(publications.len());
-        match &self.backend {
-            Backend::Memory(_) => {
-                for publication in publications {
-                    outcomes.push(self.publish(publication).await);
-                }
-            }
-            #[cfg(feature = "redis")]
-            Backend::Redis(engine) => {
-                let waiting = engine.hand_in(&publications);
-                for outcome in self.guard("publish_all", async { Ok(waiting.await) }).await.unwrap_or_default() {
-                    outcomes.push(self.timed(outcome).await);
-                }
-            }
-        }
-        outcomes
     }
 
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {

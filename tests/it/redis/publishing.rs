@@ -32,7 +32,8 @@ async fn publishes_in_a_row_share_a_call() {
         let channel = weft::bayeux::Channel::parse("/a").expect("valid");
         Publication::new(channel, format!("[{{\"channel\":\"/a\",\"data\":{number}}}]").into())
     };
-    let outcomes = node.publish_all((1..=60).map(publication).collect()).await;
+    let store = Store::redis(node.clone(), Duration::from_secs(5));
+    let outcomes = store.publish_all((1..=60).map(publication).collect()).await;
     let positions: Vec<_> = outcomes.into_iter().map(|outcome| outcome.expect("stored")).collect();
     let place = |published: &Published| match published {
         Published::Stored(position) => *position,

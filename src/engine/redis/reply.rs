@@ -110,10 +110,11 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// A message as it is stored: `<channel> <array>`.
+/// A message as it is stored: `<channel> <array>`. All of it is looked at here, once for all receivers: a text frame that is
+/// no UTF-8 would cost each of them its socket.
 pub(super) fn delivery(position: Position, message: Bytes) -> Option<Arc<Delivery>> {
-    let space = message.iter().position(|byte| *byte == b' ')?;
-    let channel = Channel::parse(std::str::from_utf8(&message[..space]).ok()?).ok()?;
+    let (channel, _) = std::str::from_utf8(&message).ok()?.split_once(' ')?;
+    let (space, channel) = (channel.len(), Channel::parse(channel).ok()?);
     Some(Arc::new(Delivery::new(PARTITION, position, channel, message.slice(space + 1..))))
 }
 

@@ -236,9 +236,7 @@ impl Connection {
             self.acks = held.acks();
             self.gap = None;
             self.held = Some(held);
-            self.pings.open = None;
-            // The hub may have written of the session before what no ping covers; it tells that only once.
-            self.pings.cover_soon();
+            self.forget_sent();
         }
         if let Some(claim) = outcome.claim {
             self.on_claim(claim);
@@ -314,6 +312,14 @@ impl Connection {
             self.refresh_after = Instant::now() + RETRY;
         }
         Ok(())
+    }
+
+    /// What was sent of the session before is confirmed by nothing from here on, and the next session's first message asks
+    /// for a ping.
+    fn forget_sent(&mut self) {
+        self.pings.open = None;
+        self.pings.uncovered = false;
+        self.wire.outlet().forget_uncovered();
     }
 
     /// Lets the hub write the session's messages as they come, where nothing has to be said, asked or rewritten first.
@@ -397,8 +403,7 @@ impl Connection {
                     self.reply(reply).await;
                 }
                 self.held = None;
-                self.pings.open = None;
-                self.pings.cover_soon();
+                self.forget_sent();
                 if why.is_final() && !self.request.dialect.events_come_first() {
                     // Faye closes the socket; CometD's clients do it themselves, once they have both replies.
                     return Err(Finish::Close(CloseCode::Normal, ""));

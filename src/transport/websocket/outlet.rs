@@ -103,6 +103,11 @@ impl SocketOutlet {
         covered()
     }
 
+    /// What was written before is nobody's concern any more: the next message is news to the task.
+    pub(super) fn forget_uncovered(&self) {
+        self.out.lock().uncovered = false;
+    }
+
     /// Lets no more messages through.
     pub(super) fn close(&self) {
         self.out.lock().closed = true;

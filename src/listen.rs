@@ -171,10 +171,15 @@ impl Acceptor {
             request.extensions_mut().insert(take);
             let (response, shared) = (router.call(request), shared.clone());
             async move {
-                let mut response = response.await.unwrap_or_else(|never| match never {});
-                if let Some(later) = response.extensions_mut().remove::<Later>() {
-                    response = later.wait(response).await;
-                }
+                let mut first = response.await.unwrap_or_else(|never| match never {});
+                let response = match first.extensions_mut().remove::<Later>().and_then(Later::take) {
+                    Some(later) => {
+                        // Nothing of it is needed while a poll is held.
+                        drop(first);
+                        later.await
+                    }
+                    None => first,
+                };
                 if response.extensions().get::<Hangup>().is_some() {
                     return Err(HungUp);
                 }

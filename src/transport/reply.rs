@@ -46,13 +46,9 @@ impl Later {
         response
     }
 
-    /// Waits for the response; the placeholder itself, if somebody else has waited before.
-    pub async fn wait(self, placeholder: Response) -> Response {
-        let future = self.0.lock().take();
-        match future {
-            Some(future) => future.await,
-            None => placeholder,
-        }
+    /// The response to come; nothing if it was taken before.
+    pub fn take(self) -> Option<BoxFuture<'static, Response>> {
+        self.0.lock().take()
     }
 }
 

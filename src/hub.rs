@@ -30,8 +30,6 @@ const YIELD_AFTER: usize = 1024;
 /// Events that are taken from the feed together. With more than that still waiting, writing is left to the receivers' own
 /// tasks: the feed's reader must not fall behind.
 const EVENTS: usize = 128;
-/// Bytes of what one receiver is usually written at once.
-const TYPICAL_WRITE: usize = 64 * 1024;
 
 /// Somebody who wants the messages of a log. Called by the feed's reader: must not block.
 pub trait Receiver: Send + Sync {
@@ -301,14 +299,14 @@ impl Hub {
         let mut events = Vec::with_capacity(EVENTS);
         while feed.recv_many(&mut events, EVENTS).await > 0 {
             let mut due = Vec::new();
-            let mut events_in = events.drain(..).peekable();
-            while let Some(event) = events_in.next() {
+            let mut coming = events.drain(..).peekable();
+            while let Some(event) = coming.next() {
                 match event {
                     FeedEvent::Message { log, previous, delivery, room } => {
                         let mut run = Run { log, previous, deliveries: vec![delivery], unbroken: true };
                         // What they took of the feed's room is free once they have been handed on.
                         let mut rooms: Vec<_> = room.into_iter().collect();
-                        while let Some(next) = events_in.next_if(|next| run.goes_on_with(next)) {
+                        while let Some(next) = coming.next_if(|next| run.goes_on_with(next)) {
                             rooms.extend(run.add(next));
                         }
                         self.fan_out(&run, &mut due).await;
@@ -321,7 +319,7 @@ impl Hub {
                     FeedEvent::Restored => controls.feed_broken(),
                 }
             }
-            drop(events_in);
+            drop(coming);
             if feed.len() >= EVENTS {
                 due.iter().for_each(|receiver| receiver.wake());
             } else {

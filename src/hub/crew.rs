@@ -11,6 +11,8 @@ use super::Receiver;
 
 /// Receivers that are served in one go, before other tasks get their turn.
 const CHUNK: usize = 128;
+/// Room to encode in that is kept: what one receiver is written at once, and the heads of its frames.
+const SCRATCH: usize = 128 * 1024;
 /// More tasks than that have never been tried.
 const MAX_HANDS: usize = 15;
 
@@ -78,5 +80,5 @@ fn push(chunk: &[Arc<dyn Receiver>], scratch: &mut Vec<u8>) {
         receiver.push(scratch);
     }
     // One large message must not be remembered for ever.
-    scratch.shrink_to(2 * super::TYPICAL_WRITE);
+    scratch.shrink_to(SCRATCH);
 }

@@ -1,5 +1,7 @@
 //! One WebSocket: binds a session, pushes what comes, and learns by pings what has arrived.
 
+mod finish;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use self::finish::Finish;
 use super::Stream;
 use super::ahead::{Ahead, only_publishes};
 use super::outlet::TAKE;
@@ -17,15 +20,13 @@ use super::pings::Pings;
 use super::wire::{Event, Gone, Wire};
 use crate::bayeux::BayeuxError;
 use crate::bayeux::message::{self, Message, ParseError};
-use crate::engine::{Cursor, EngineError, PartitionId, Progress, Reach};
+use crate::engine::{Cursor, EngineError, PartitionId, Reach};
 use crate::metrics::Limit;
 use crate::server::{Bound, FrameOutcome, HeldConnect, Notice, OwnedClaim, RequestInfo, SocketClose};
-use crate::session::{End, Held, Step};
+use crate::session::{Held, Step};
 use crate::transport::Web;
 use crate::transport::answer::sentence;
 
-/// How long a frame under way may take when the connection ends.
-const FINISH_PATIENCE: Duration = Duration::from_secs(6);
 /// Pause after an engine call failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -59,16 +60,6 @@ pub(super) struct Connection {
     spoke: Instant,
     /// Since when the kernel has taken nothing of what is queued, as far as was looked, and what it had taken before.
     stuck_since: Option<(Instant, u64)>,
-}
-
-/// How a connection ends.
-enum Finish {
-    /// The peer is gone: nothing more can be said.
-    Gone,
-    /// The peer asked for it.
-    Closing,
-    /// With a close frame.
-    Close(CloseCode, &'static str),
 }
 
 /// Takes over a socket; [`Connection::run`] serves it. Apart, so that what is needed here only is not kept for life.
@@ -394,36 +385,6 @@ impl Connection {
         }
     }
 
-    async fn on_end(&mut self, end: End) -> Result<(), Finish> {
-        let connect = self.connect.take();
-        match end {
-            End::Session(why) => {
-                if let Some((connect, _)) = connect {
-                    let reply = self.web.server().answer_ended(connect, why, &self.request);
-                    self.reply(reply).await;
-                }
-                self.held = None;
-                self.forget_sent();
-                if why.is_final() && !self.request.dialect.events_come_first() {
-                    // Faye closes the socket; CometD's clients do it themselves, once they have both replies.
-                    return Err(Finish::Close(CloseCode::Normal, ""));
-                }
-                Ok(())
-            }
-            End::Superseded { same_id: true, .. } => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
-            End::Superseded { .. } | End::Stale => {
-                if let Some((connect, _)) = connect {
-                    self.answer(connect).await;
-                }
-                Err(Finish::Close(CloseCode::Normal, "session is held elsewhere"))
-            }
-            End::Stopping => {
-                self.connect = connect;
-                Err(Finish::Close(CloseCode::Away, "server is stopping"))
-            }
-        }
-    }
-
     async fn on_timer(&mut self) -> Result<(), Finish> {
         let now = Instant::now();
         let settings = self.web.settings();
@@ -500,64 +461,6 @@ impl Connection {
     fn note_queued(&mut self) {
         let taken = self.wire.taken();
         self.stuck_since.get_or_insert_with(|| (Instant::now(), taken));
-    }
-
-    /// Gives the session back in order, with exactly what was confirmed.
-    async fn release(&mut self) {
-        let Some(held) = self.held.take() else { return };
-        // What is still written from here on is in doubt, and would come twice.
-        held.set_outlet(None);
-        self.refreshing = None;
-        if matches!(held.ended(), None | Some(End::Stopping))
-            && let Err(error) = held.detach(Progress::Confirmed).await
-        {
-            tracing::debug!(%error, "could not detach a socket");
-        }
-    }
-
-    /// Processes the frames that were read, under one deadline.
-    async fn finish_frames(&mut self) {
-        let deadline = Instant::now() + FINISH_PATIENCE;
-        while let Some(processing) = self.processing.take()
-            && let Ok(outcome) = tokio::time::timeout_at(deadline, processing).await
-            && self.on_outcome(outcome).await.is_ok()
-        {}
-    }
-
-    async fn finish(mut self: Box<Self>, finish: Finish) {
-        // What was read before is done, so that who publishes and closes need not wait for the replies.
-        self.finish_frames().await;
-        match finish {
-            Finish::Gone => {}
-            Finish::Closing => {
-                self.release().await;
-                self.wire.closed_by_peer().await;
-            }
-            Finish::Close(code, reason) => {
-                // What waits is answered first, so that the client need not guess.
-                if let Some((connect, _)) = self.connect.take() {
-                    self.answer(connect).await;
-                }
-                // A token of its own: an answer to an earlier ping proves less.
-                let token = (self.pings.count + 1).to_string();
-                if self.wire.close(code, reason, &token).await
-                    && let Some(held) = &self.held
-                {
-                    self.confirm(&held.sent());
-                }
-            }
-        }
-        self.release().await;
-    }
-}
-
-impl From<Gone> for Finish {
-    fn from(gone: Gone) -> Self {
-        match gone {
-            Gone::Closed => Self::Gone,
-            Gone::Closing => Self::Closing,
-            Gone::Violation(code, reason) => Self::Close(code, reason),
-        }
     }
 }
 

@@ -1,0 +1,116 @@
+//! How a connection ends: what was read is done, what waits is answered, and the session is given back with exactly what was
+//! confirmed. The rest of its life is in `../connection.rs`.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use super::super::wire::Gone;
+use super::Connection;
+use crate::engine::Progress;
+use crate::session::End;
+
+/// How long a frame under way may take when the connection ends.
+const FINISH_PATIENCE: Duration = Duration::from_secs(6);
+
+/// How a connection ends.
+pub(super) enum Finish {
+    /// The peer is gone: nothing more can be said.
+    Gone,
+    /// The peer asked for it.
+    Closing,
+    /// With a close frame.
+    Close(CloseCode, &'static str),
+}
+
+impl Connection {
+    /// The session is held elsewhere, or is no more.
+    pub(super) async fn on_end(&mut self, end: End) -> Result<(), Finish> {
+        let connect = self.connect.take();
+        match end {
+            End::Session(why) => {
+                if let Some((connect, _)) = connect {
+                    let reply = self.web.server().answer_ended(connect, why, &self.request);
+                    self.reply(reply).await;
+                }
+                self.held = None;
+                self.forget_sent();
+                if why.is_final() && !self.request.dialect.events_come_first() {
+                    // Faye closes the socket; CometD's clients do it themselves, once they have both replies.
+                    return Err(Finish::Close(CloseCode::Normal, ""));
+                }
+                Ok(())
+            }
+            End::Superseded { same_id: true, .. } => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
+            End::Superseded { .. } | End::Stale => {
+                if let Some((connect, _)) = connect {
+                    self.answer(connect).await;
+                }
+                Err(Finish::Close(CloseCode::Normal, "session is held elsewhere"))
+            }
+            End::Stopping => {
+                self.connect = connect;
+                Err(Finish::Close(CloseCode::Away, "server is stopping"))
+            }
+        }
+    }
+
+    /// Gives the session back in order, with exactly what was confirmed.
+    pub(super) async fn release(&mut self) {
+        let Some(held) = self.held.take() else { return };
+        // What is still written from here on is in doubt, and would come twice.
+        held.set_outlet(None);
+        self.refreshing = None;
+        if matches!(held.ended(), None | Some(End::Stopping))
+            && let Err(error) = held.detach(Progress::Confirmed).await
+        {
+            tracing::debug!(%error, "could not detach a socket");
+        }
+    }
+
+    /// Processes the frames that were read, under one deadline.
+    async fn finish_frames(&mut self) {
+        let deadline = Instant::now() + FINISH_PATIENCE;
+        while let Some(processing) = self.processing.take()
+            && let Ok(outcome) = tokio::time::timeout_at(deadline, processing).await
+            && self.on_outcome(outcome).await.is_ok()
+        {}
+    }
+
+    pub(super) async fn finish(mut self: Box<Self>, finish: Finish) {
+        // What was read before is done, so that who publishes and closes need not wait for the replies.
+        self.finish_frames().await;
+        match finish {
+            Finish::Gone => {}
+            Finish::Closing => {
+                self.release().await;
+                self.wire.closed_by_peer().await;
+            }
+            Finish::Close(code, reason) => {
+                // What waits is answered first, so that the client need not guess.
+                if let Some((connect, _)) = self.connect.take() {
+                    self.answer(connect).await;
+                }
+                // A token of its own: an answer to an earlier ping proves less.
+                let token = (self.pings.count + 1).to_string();
+                if self.wire.close(code, reason, &token).await
+                    && let Some(held) = &self.held
+                {
+                    self.confirm(&held.sent());
+                }
+            }
+        }
+        self.release().await;
+    }
+}
+
+impl From<Gone> for Finish {
+    fn from(gone: Gone) -> Self {
+        match gone {
+            Gone::Closed => Self::Gone,
+            Gone::Closing => Self::Closing,
+            Gone::Violation(code, reason) => Self::Close(code, reason),
+        }
+    }
+}

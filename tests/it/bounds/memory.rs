@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use weft::engine::memory::{MemoryEngine, MemoryLimits};
+use weft::engine::{Engine, EngineError, NodeId, Publication, Store};
 
 use super::Bounded;
+use crate::contract;
 use crate::support::bayeux::{Client, MOUNT, Poster};
 use crate::support::websocket::RawSocket;
 use crate::support::{soon, within};
@@ -197,4 +200,27 @@ async fn bytes_of_all_logs() {
     assert_eq!(received, stored);
     client.disconnect().await;
     bounded.serves_on("a full memory").await;
+}
+
+/// The feed is full and nobody reads it: publishes in a row are answered within one deadline, however many they are, and
+/// what was stored before is known to be.
+#[tokio::test(start_paused = true)]
+async fn publishes_in_a_row_share_a_deadline() {
+    const DEADLINE: Duration = Duration::from_secs(5);
+    let engine = MemoryEngine::new(MemoryLimits { feed_events: 1, ..MemoryLimits::default() });
+    let (node, feed) = engine.connect(NodeId::random());
+    let room = feed.max_capacity();
+    contract::session(&node, &["/a"]).await;
+    node.listen(&[contract::pattern("/a")]).await.expect("listening");
+    let store = Store::memory(node, DEADLINE);
+    let channel = weft::bayeux::Channel::parse("/a").expect("valid");
+    let publication =
+        |number: u64| Publication::new(channel.clone(), format!("[{{\"channel\":\"/a\",\"data\":{number}}}]").into());
+    let began = tokio::time::Instant::now();
+    let outcomes = store.publish_all((0..room as u64 + 40).map(publication).collect()).await;
+    assert_eq!(outcomes.len(), room + 40);
+    let stored = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
+    assert!((1..=room).contains(&stored), "{stored}");
+    assert!(outcomes[stored..].iter().all(|outcome| matches!(outcome, Err(EngineError::Timeout(_)))));
+    assert!(began.elapsed() <= DEADLINE + Duration::from_millis(10), "{:?}", began.elapsed());
 }

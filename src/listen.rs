@@ -1,35 +1,41 @@
-//! Listening sockets: our own accept loop on hyper, because that is where limits, time-outs and a clean end are to be
-//! had (`docs/design.md`, "Listener"). Knows HTTP connections, not what is asked on them.
+//! Listening sockets: our own accept loop, because that is where limits, time-outs and a clean end are to be had
+//! (`docs/design.md`, "Listener"). Plain POSTs are read and answered in `posts`, all else by hyper; warp routes both.
+//! Knows HTTP connections, not what is asked on them.
 
 mod connection;
+mod head;
+mod posts;
 mod sent;
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::metrics::{Limit, Metrics};
 use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream};
 use connection::{Connection, Shared};
+use posts::{Next, Posts};
 use sent::SentBody;
 
 /// Pending connections that the kernel keeps. A reconnect storm must not turn into SYN retries of a second each.
 const BACKLOG: u32 = 4096;
-/// Bytes of a request's head; hyper refuses larger ones with 431.
+/// Bytes of a request's head; hyper refuses larger ones with 431. Also what is read at a time.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Connections above the limit that are told so at the same time; more are just closed.
 const REFUSALS: usize = 64;
@@ -160,26 +166,60 @@ impl Acceptor {
     }
 
     async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, place: Place) {
+        let mut posts = Posts::new(tcp, place, self.settings);
+        loop {
+            let request = match posts.next(&self.stop, &self.metrics).await {
+                Next::Post(request) => request,
+                // For the rest of the connection's life: what is not plain once is not a poll of ours.
+                Next::Other => return Box::pin(self.serve_by_hyper(posts, peer)).await,
+                Next::End => return,
+            };
+            let response = tokio::select! {
+                biased;
+                response = self.answer(*request, peer) => response,
+                () = posts.gone() => return,
+            };
+            if response.extensions().get::<Hangup>().is_some() {
+                return;
+            }
+            match Box::pin(posts.send(response, self.stop.is_cancelled(), &self.metrics)).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return tracing::debug!(%peer, %error, "connection ended"),
+            }
+        }
+    }
+
+    /// What the routes say to a request.
+    async fn answer<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response
+    where
+        B: Body + Send + Sync + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let uri = request.uri().clone();
+        request.extensions_mut().insert(Arrival { peer, uri });
+        let routed = Box::pin(warp::service(self.routes.clone()).call(request)).await;
+        let mut first = routed.unwrap_or_else(|never| match never {});
+        match first.extensions_mut().remove::<Later>().and_then(Later::take) {
+            Some(later) => {
+                // Nothing of it is needed while a poll is held.
+                drop(first);
+                later.await
+            }
+            None => first,
+        }
+    }
+
+    async fn serve_by_hyper(self: Arc<Self>, posts: Posts, peer: SocketAddr) {
         let shared = Arc::new(Shared::default());
-        let io = Connection::new(tcp, place, shared.clone(), &self.settings, self.metrics.clone());
-        let router = TowerToHyperService::new(warp::service(self.routes.clone()));
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        let io = Connection::new(posts, shared.clone(), &self.settings, self.metrics.clone());
+        let service = hyper::service::service_fn(|mut request: Request<Incoming>| {
             shared.request_begins();
-            let uri = request.uri().clone();
-            request.extensions_mut().insert(Arrival { peer, uri });
             let take: TakeStream = take_stream;
             request.extensions_mut().insert(take);
-            let (response, shared) = (router.call(request), shared.clone());
+            let (acceptor, shared) = (self.clone(), shared.clone());
             async move {
-                let mut first = response.await.unwrap_or_else(|never| match never {});
-                let response = match first.extensions_mut().remove::<Later>().and_then(Later::take) {
-                    Some(later) => {
-                        // Nothing of it is needed while a poll is held.
-                        drop(first);
-                        later.await
-                    }
-                    None => first,
-                };
+                let response = acceptor.answer(request, peer).await;
                 if response.extensions().get::<Hangup>().is_some() {
                     return Err(HungUp);
                 }
@@ -213,8 +253,8 @@ struct HungUp;
 /// The socket of an upgraded connection, without HTTP's buffers around it.
 fn take_stream(upgraded: hyper::upgrade::Upgraded) -> Option<Stream> {
     let parts = upgraded.downcast::<TokioIo<Connection>>().ok()?;
-    let (tcp, place) = parts.io.into_inner().into_parts();
-    // Copied, not kept: the slice would pin hyper's read buffer for the life of the socket.
-    let first_bytes = bytes::Bytes::copy_from_slice(&parts.read_buf);
+    let (tcp, place, unread) = parts.io.into_inner().into_parts();
+    // Copied, not kept: a slice would pin the whole read buffer for the life of the socket.
+    let first_bytes = [&parts.read_buf[..], &unread[..]].concat().into();
     Some(Stream { tcp, first_bytes, place: Box::new(place) })
 }

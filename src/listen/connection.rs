@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::posts::Posts;
 use super::{Place, Settings};
 use crate::metrics::{Limit, Metrics};
 use crate::transport::OnSent;
@@ -72,6 +74,8 @@ impl Shared {
 pub(super) struct Connection {
     tcp: TcpStream,
     place: Place,
+    /// Read before hyper had the connection.
+    arrived: Bytes,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     header_timeout: Duration,
@@ -83,19 +87,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(
-        tcp: TcpStream,
-        place: Place,
-        shared: Arc<Shared>,
-        settings: &Settings,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(super) fn new(posts: Posts, shared: Arc<Shared>, settings: &Settings, metrics: Arc<Metrics>) -> Self {
         let Settings { header_timeout, write_timeout, .. } = *settings;
-        Self { tcp, place, shared, metrics, header_timeout, write_timeout, head: None, write: None }
+        let (tcp, place, arrived) = posts.into_parts();
+        Self { tcp, place, arrived, shared, metrics, header_timeout, write_timeout, head: None, write: None }
     }
 
-    pub(super) fn into_parts(self) -> (TcpStream, Place) {
-        (self.tcp, self.place)
+    /// The socket, and what was read of it that hyper has not taken.
+    pub(super) fn into_parts(self) -> (TcpStream, Place, Bytes) {
+        (self.tcp, self.place, self.arrived)
     }
 
     /// Fails once the head took too long.
@@ -135,7 +135,16 @@ fn overdue(timer: &mut Pin<Box<Sleep>>, context: &mut Context<'_>, metrics: &Met
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let outcome = Pin::new(&mut self.tcp).poll_read(context, buf);
+        let outcome = if self.arrived.is_empty() {
+            Pin::new(&mut self.tcp).poll_read(context, buf)
+        } else {
+            let length = self.arrived.len().min(buf.remaining());
+            buf.put_slice(&self.arrived.split_to(length));
+            if self.arrived.is_empty() {
+                self.arrived = Bytes::new();
+            }
+            Poll::Ready(Ok(()))
+        };
         if buf.filled().len() > before && self.shared.is(Phase::Idle) {
             self.shared.set(Phase::Head);
         }

@@ -31,7 +31,7 @@ impl Web {
             }
         };
         let origin = cors::origin(headers);
-        let headers = if self.server().has_extensions() { headers.clone() } else { HeaderMap::new() };
+        let headers = if self.server().has_extensions() { own(headers) } else { HeaderMap::new() };
         let request =
             RequestInfo { transport, dialect: mount.dialect(), headers, peer: Some(arrival.peer), internal: false };
         let server = self.server().clone();
@@ -73,6 +73,19 @@ impl Web {
             _ => self.malformed(&error.to_string()),
         }
     }
+}
+
+/// Headers with memory of their own. A clone would share that of the connection's read buffer, and keep all of it for as
+/// long as a poll is held.
+fn own(headers: &HeaderMap) -> HeaderMap {
+    let mut own = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            own.append(name, copy);
+        }
+    }
+    own
 }
 
 /// An error's text as a sentence for people.

@@ -9,6 +9,7 @@ mod delivery;
 mod dialects;
 mod embedding;
 mod golden;
+mod listener;
 mod loss;
 mod malformed;
 mod process;

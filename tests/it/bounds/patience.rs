@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Bounded;
 use crate::support::bayeux::{Client, MOUNT, Poster, publish};
 use crate::support::events::EventStream;
-use crate::support::http::{Connection, request};
+use crate::support::http::{Connection, json_request, request};
 use crate::support::websocket::{RawSocket, frame};
 use crate::support::{soon, within};
 
@@ -75,10 +75,16 @@ async fn between_requests() {
     closes(&mut used, "a connection without a second request").await;
     bounded.reaches("idle", before, 2).await;
 
+    let mut posted = Connection::open(bounded.addr()).await;
+    posted.send(&json_request(MOUNT, b"[]")).await;
+    posted.response().await;
+    closes(&mut posted, "a connection without a second POST").await;
+    bounded.reaches("idle", before, 3).await;
+
     let mut socket = RawSocket::open(bounded.addr(), MOUNT).await;
     let close = soon("a socket without a session is closed", socket.next()).await.expect("a close frame");
     assert_eq!(close.close_code(), Some(1000), "{close:?}");
-    bounded.reaches("idle", before, 3).await;
+    bounded.reaches("idle", before, 4).await;
     bounded.serves_on("idle connections").await;
 }
 

@@ -133,11 +133,14 @@ impl RawSocket {
         let mut connection = Connection::open(addr).await;
         connection.send(&request("GET", path, headers, None)).await;
         let response = connection.response().await;
-        let socket = (response.status == 101).then(|| {
-            let (stream, unread) = connection.into_parts();
-            Self { stream, unread }
-        });
+        let socket = (response.status == 101).then(|| Self::over(connection));
         (response, socket)
+    }
+
+    /// The socket that a connection has become.
+    pub fn over(connection: Connection) -> Self {
+        let (stream, unread) = connection.into_parts();
+        Self { stream, unread }
     }
 
     /// Sends bytes as they are. Errors are left to the following read: a node may close early.

@@ -1,0 +1,132 @@
+//! A connection on which nothing but plain POSTs come: long-polling and publishing. Read and answered here, without
+//! hyper, because a held poll costs no buffer then (`docs/design.md`, "Listener"). Driven by the accept loop's tasks.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
+use http::Request;
+use http::header::CONNECTION;
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use warp::reply::Response;
+
+use super::head::{response_head, take_post};
+use super::{MAX_HEAD_BYTES, Place, Settings};
+use crate::metrics::{Limit, Metrics};
+use crate::transport::OnSent;
+
+/// A connection between two requests, or with one under way.
+pub(super) struct Posts {
+    tcp: TcpStream,
+    place: Place,
+    /// Read and not taken yet. Empty, and without memory of its own, unless a client sends ahead of the answer.
+    arrived: Bytes,
+    settings: Settings,
+}
+
+/// What comes next on a connection.
+pub(super) enum Next {
+    /// This request.
+    Post(Box<Request<Full<Bytes>>>),
+    /// Something for hyper.
+    Other,
+    /// Nothing: the peer is gone, was silent for too long, or the node stops.
+    End,
+}
+
+impl Posts {
+    pub(super) fn new(tcp: TcpStream, place: Place, settings: Settings) -> Self {
+        Self { tcp, place, arrived: Bytes::new(), settings }
+    }
+
+    /// The connection, and what was read of it and not taken.
+    pub(super) fn into_parts(self) -> (TcpStream, Place, Bytes) {
+        (self.tcp, self.place, self.arrived)
+    }
+
+    /// Waits for the next request, at the most for as long as a connection may be idle.
+    pub(super) async fn next(&mut self, stop: &CancellationToken, metrics: &Metrics) -> Next {
+        while self.arrived.is_empty() {
+            let readable = tokio::time::timeout(self.settings.idle_timeout, self.tcp.readable());
+            let readable = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Next::End,
+                readable = readable => readable,
+            };
+            match readable {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Next::End,
+                Err(_) => {
+                    metrics.limit(Limit::Idle);
+                    return Next::End;
+                }
+            }
+            // Only now that there is something to read is there memory for it.
+            let mut buffer = BytesMut::with_capacity(MAX_HEAD_BYTES);
+            match self.tcp.read_buf(&mut buffer).now_or_never() {
+                Some(Ok(0) | Err(_)) => return Next::End,
+                Some(Ok(_)) => self.arrived = buffer.freeze(),
+                None => {}
+            }
+        }
+        take_post(&mut self.arrived).map_or(Next::Other, |post| Next::Post(Box::new(post)))
+    }
+
+    /// Ends when the peer has closed the connection. Not seen behind a request that was sent ahead.
+    pub(super) async fn gone(&self) {
+        let ahead = !self.arrived.is_empty() || matches!(self.tcp.peek(&mut [0]).await, Ok(1..));
+        if ahead {
+            std::future::pending().await
+        }
+    }
+
+    /// Sends a response. Receipts in it are served once the kernel has taken its last byte. Gives whether the connection
+    /// can be used again.
+    ///
+    /// # Errors
+    /// When the peer is gone, or took nothing for as long as it may.
+    pub(super) async fn send(&mut self, mut response: Response, stopping: bool, metrics: &Metrics) -> io::Result<bool> {
+        let receipts = response.extensions_mut().remove::<OnSent>();
+        let (parts, mut body) = response.into_parts();
+        let length = body.size_hint().exact();
+        let close = stopping || length.is_none() || parts.headers.contains_key(CONNECTION);
+        let mut out = response_head(&parts, length, close, SystemTime::now());
+        drop(parts);
+        let patience = self.settings.write_timeout;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
+            // With the head in one piece, as long as the first part is small; a large one is not copied.
+            if out.len() + data.len() <= MAX_HEAD_BYTES {
+                out.extend_from_slice(&data);
+                continue;
+            }
+            self.write(Bytes::from(std::mem::take(&mut out)).chain(data), patience, metrics).await?;
+        }
+        self.write(Bytes::from(out), patience, metrics).await?;
+        if let Some(receipts) = receipts {
+            receipts.sent();
+        }
+        if close {
+            self.tcp.shutdown().await?;
+        }
+        Ok(!close)
+    }
+
+    async fn write(&mut self, mut out: impl Buf, patience: Duration, metrics: &Metrics) -> io::Result<()> {
+        while out.has_remaining() {
+            match tokio::time::timeout(patience, self.tcp.write_buf(&mut out)).await {
+                Ok(written) => written?,
+                Err(_) => {
+                    metrics.limit(Limit::WriteTime);
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            };
+        }
+        Ok(())
+    }
+}

@@ -88,6 +88,8 @@ step_clippy() {
   cargo clippy --all-targets -- -D warnings
   # Without Redis, and without a server at all.
   cargo clippy --no-default-features --features server -- -D warnings
+  cargo clippy --no-default-features --features client -- -D warnings
+  cargo clippy --no-default-features --features client,tls -- -D warnings
   cargo clippy --no-default-features -- -D warnings
 }
 

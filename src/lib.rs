@@ -36,6 +36,7 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`bench`](mod@bench) | the load generator; uses nothing of the others |
+//! | [`client`] | the client; uses `bayeux` alone |
 //! | [`node`] | wiring, configuration, start and stop |
 //! | [`listen`] | the accept loop, connections and their time limits |
 //! | [`transport`] | HTTP, sockets and streams; no Bayeux rules |
@@ -54,6 +55,8 @@ pub mod bayeux;
 pub mod bench;
 #[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod engine;
 #[cfg(feature = "server")]
@@ -72,6 +75,8 @@ pub mod session;
 pub mod transport;
 
 pub use bayeux::Message;
+#[cfg(feature = "client")]
+pub use client::Client;
 #[cfg(feature = "server")]
 pub use node::{Config, Node, NodeBuilder, NodeError};
 #[cfg(feature = "server")]

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bounds;
+mod client;
 mod cluster;
 mod contract;
 mod delivery;

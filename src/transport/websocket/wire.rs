@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, Stream as _, StreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -28,6 +28,8 @@ const READ_BUFFER: usize = 1024;
 const MAX_QUEUED: usize = 1 << 20;
 /// How long the peer may take to answer a close frame.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of a peer that broke the protocol that are still read after its close frame.
+const MAX_READ_AWAY: u64 = 64 << 20;
 
 /// What happened on the socket.
 pub(super) enum Event {
@@ -158,8 +160,16 @@ impl Wire {
         let goodbye = async {
             self.socket.feed(Message::Ping(token.to_owned().into())).await?;
             self.socket.send(Message::Close(Some(frame))).await?;
-            while let Some(message) = self.socket.next().await {
-                answered |= matches!(message?, Message::Pong(pong) if *pong == *token.as_bytes());
+            let mut heard = false;
+            // The codec reads nothing more after an error.
+            while let Some(Ok(message)) = self.socket.next().await {
+                heard |= matches!(message, Message::Close(_));
+                answered |= matches!(message, Message::Pong(pong) if *pong == *token.as_bytes());
+            }
+            if !heard {
+                // An end with unread bytes is a reset, which takes from the peer what it has not read, and so the reason.
+                let mut rest = self.socket.get_mut().take(MAX_READ_AWAY);
+                tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
             }
             Ok::<_, Error>(())
         };

@@ -6,6 +6,7 @@ pub mod events;
 pub mod http;
 pub mod node;
 pub mod nodes;
+pub mod proxy;
 pub mod redis;
 pub mod websocket;
 

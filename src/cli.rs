@@ -4,7 +4,13 @@
 mod bench;
 mod check_config;
 mod logs;
+#[cfg(feature = "client")]
+mod publish;
+#[cfg(feature = "client")]
+mod remote;
 mod serve;
+#[cfg(feature = "client")]
+mod subscribe;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +39,12 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Check the configuration and print what a node would run with.
     CheckConfig(check_config::CheckArguments),
+    /// Subscribe, and print what comes, a line for each message; reconnects for ever.
+    #[cfg(feature = "client")]
+    Sub(Box<subscribe::SubscribeArguments>),
+    /// Publish a message, or each line of standard input.
+    #[cfg(feature = "client")]
+    Pub(Box<publish::PublishArguments>),
     /// Measure a server under load, or compare several.
     #[cfg(feature = "bench")]
     Bench(Box<bench::BenchArguments>),
@@ -94,6 +106,10 @@ pub fn run() -> ExitCode {
         None => serve::run(&arguments.serve),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
         Some(Command::CheckConfig(arguments)) => check_config::run(&arguments),
+        #[cfg(feature = "client")]
+        Some(Command::Sub(arguments)) => subscribe::run(&arguments),
+        #[cfg(feature = "client")]
+        Some(Command::Pub(arguments)) => publish::run(&arguments),
         #[cfg(feature = "bench")]
         Some(Command::Bench(arguments)) => bench::run(&arguments),
     }

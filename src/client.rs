@@ -28,7 +28,9 @@ mod outbox;
 mod session;
 mod subscription;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -121,6 +123,29 @@ impl Client {
     /// # Errors
     /// As [`Client::publish`].
     pub async fn publish_raw(&self, channel: &str, data: Box<RawValue>) -> Result<(), ClientError> {
+        self.enqueue(channel, data).await?.await
+    }
+
+    /// Publishes without waiting for the answer: returns once the publish has its place in the order, which is that of these
+    /// calls. What comes of it, the acknowledgement tells.
+    ///
+    /// ```no_run
+    /// # async fn run(client: weft::Client, lines: Vec<Box<serde_json::value::RawValue>>) -> Result<(), weft::client::ClientError> {
+    /// let mut pending = Vec::new();
+    /// for line in lines {
+    ///     pending.push(client.enqueue("/lines", line).await?);
+    /// }
+    /// for acknowledgement in pending {
+    ///     acknowledgement.await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ClientError`] when the channel is none, nothing was sent within the time for publishes, or the client is at its
+    /// end.
+    pub async fn enqueue(&self, channel: &str, data: Box<RawValue>) -> Result<Acknowledgement, ClientError> {
         if Channel::parse(channel).is_err() {
             return Err(ClientError::Refused(invalid(channel)));
         }
@@ -132,7 +157,7 @@ impl Client {
         let place = tokio::time::timeout_at(deadline, self.handle.commands.reserve()).await;
         let place = place.map_err(|_| ClientError::TimedOut)?;
         place.map_err(|_| self.ended())?.send(Command::Publish(Box::new(publish)));
-        outcome.await.unwrap_or_else(|_| Err(self.ended()))
+        Ok(Acknowledgement { outcome, status: self.handle.status.clone() })
     }
 
     /// Subscribes to a channel or pattern (`/chat/*` for one more segment, `/chat/**` for any number). What is published
@@ -213,10 +238,32 @@ impl Client {
     }
 
     fn ended(&self) -> ClientError {
-        match &*self.handle.status.borrow() {
-            Status::Ended(error) => error.clone(),
-            _ => ClientError::Closed,
-        }
+        ended(&self.handle.status)
+    }
+}
+
+/// What comes of a publish: nothing once the server has stored it, else the reason. It comes within the time for
+/// publishes. Dropping it does not take the publish back.
+#[derive(Debug)]
+#[must_use = "only the acknowledgement tells whether it was stored"]
+pub struct Acknowledgement {
+    outcome: oneshot::Receiver<Result<(), ClientError>>,
+    status: watch::Receiver<Status>,
+}
+
+impl Future for Acknowledgement {
+    type Output = Result<(), ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.outcome).poll(context));
+        Poll::Ready(outcome.unwrap_or_else(|_| Err(ended(&self.status))))
+    }
+}
+
+fn ended(status: &watch::Receiver<Status>) -> ClientError {
+    match &*status.borrow() {
+        Status::Ended(error) => error.clone(),
+        _ => ClientError::Closed,
     }
 }
 

@@ -6,6 +6,7 @@ mod misuse;
 mod pages;
 mod serving;
 mod signals;
+mod talking;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

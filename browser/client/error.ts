@@ -1,0 +1,43 @@
+// Errors as users see them: a code, what it is about, and a text. Used everywhere.
+
+/** A refusal by the server (`401:id:Unknown client`), or a failure of the client's own, whose code is a word. */
+export class BayeuxError extends Error {
+  constructor(
+    public code: number | string,
+    message: string,
+    public params: string[] = [],
+  ) {
+    super(message);
+    this.name = 'BayeuxError';
+  }
+
+  /** Reads the error of a reply. */
+  static parse(error: unknown): BayeuxError {
+    const text = typeof error === 'string' ? error : '';
+    const parts = /^(\d{3}):([^:]*):([^]*)$/.exec(text);
+    if (!parts) return new BayeuxError(0, text || 'refused without a reason');
+    return new BayeuxError(Number(parts[1]), parts[3], parts[2] ? parts[2].split(',') : []);
+  }
+
+  toString(): string {
+    return `${this.code}:${this.params.join(',')}:${this.message}`;
+  }
+}
+
+/** Why a link came to its end. */
+export class LinkError extends Error {
+  constructor(
+    message: string,
+    /** The HTTP status, if that was it. */
+    public status = 0,
+    /** The server answers, but this transport does not work here. */
+    public blocked = false,
+  ) {
+    super(message);
+  }
+
+  /** The server does not take what was sent, whoever sends it. */
+  get refused(): boolean {
+    return this.status >= 400 && this.status < 500 && ![408, 425, 429].includes(this.status);
+  }
+}

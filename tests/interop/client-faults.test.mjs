@@ -1,0 +1,207 @@
+// Weft's JavaScript client in Node while things break: noticed in time, nothing lost, nothing twice, and everything that was
+// promised settles.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import net from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { startCuttingProxy } from './lib/cutting-proxy.mjs';
+import { startLossyProxy } from './lib/lossy-proxy.mjs';
+import { assertSequence, numbers } from './lib/sequence.mjs';
+import { REFERENCE, configuration, startServer } from './lib/server.mjs';
+import { until, within } from './lib/wait.mjs';
+import { TRANSPORTS, collect, event, full, open } from './lib/weft-client.mjs';
+
+const skip = REFERENCE ? "Faye's server loses messages where this is about losing none" : false;
+const outcome = (promise) => within(Promise.resolve(promise).then(() => 'done', (error) => error), 'an outcome');
+
+let server;
+before(async () => {
+  if (!skip) server = await startServer('/bayeux');
+});
+after(() => server?.stop());
+
+const mount = (proxy) => `${proxy.origin}/bayeux`;
+
+async function behind(t, start) {
+  const proxy = await start(server.origin);
+  t.after(() => proxy.stop());
+  return proxy;
+}
+
+for (const transport of TRANSPORTS) {
+  describe(`over ${transport}`, { concurrency: true, skip }, () => {
+    const channel = `/faults/${transport}`;
+
+    test('connections that are cut', async (t) => {
+      const proxy = await behind(t, startCuttingProxy);
+      const { client, told } = open(t, mount(proxy), transport);
+      const speaker = open(t, server.url, 'websocket').client;
+      const list = await collect(client, `${channel}/cut`);
+      const { clientId } = client;
+      for (const n of numbers(30)) {
+        await within(speaker.publish(`${channel}/cut`, n), 'an acknowledgement');
+        if (n % 6 === 0) {
+          proxy.cut();
+          proxy.mend();
+        }
+      }
+      await full(list, 30);
+      assertSequence(list, numbers(30), 'messages');
+      await event(told, 'resumed');
+      assert.equal(client.clientId, clientId);
+      assert.ok(!told.some(({ name }) => name === 'gap' || name === 'recovered'));
+    });
+
+    test('replies that are lost', async (t) => {
+      const proxy = await behind(t, startLossyProxy);
+      const { client } = open(t, mount(proxy), transport);
+      const list = await collect(client, `${channel}/lost`);
+      const expected = [];
+      for (const n of numbers(10)) {
+        // The acknowledgement, and then the message itself.
+        const lost = proxy.lose(n % 2 === 0 ? /successful/ : /"data"/);
+        await within(client.publish(`${channel}/lost`, n), 'an acknowledgement');
+        await full(list, n + 1);
+        await within(lost, 'the loss');
+        expected.push(n);
+      }
+      await within(client.publish(`${channel}/lost`, 'end'), 'an acknowledgement');
+      await full(list, 11);
+      assertSequence(list, [...expected, 'end'], 'messages');
+    });
+
+    test('a half-open connection, with the settings that everybody has', async (t) => {
+      const proxy = await behind(t, startFreezer);
+      const { client } = open(t, mount(proxy), transport, { backoff: undefined });
+      const speaker = open(t, server.url, 'websocket').client;
+      const list = await collect(client, `${channel}/frozen`);
+      proxy.freeze();
+      const frozen = Date.now();
+      await within(speaker.publish(`${channel}/frozen`, 1), 'an acknowledgement');
+      await within(client.publish(`${channel}/frozen`, 2), 'a publish over the dead connection');
+      await until('both', () => list.length === 2, { seen: () => list });
+      t.diagnostic(`noticed and mended within ${Date.now() - frozen} ms`);
+      assert.deepEqual(list, [1, 2]);
+      assert.ok(Date.now() - frozen < 10_000, `${Date.now() - frozen} ms`);
+    });
+
+    test('a session that the server forgot', async (t) => {
+      const first = await startServer('/bayeux');
+      let target = first;
+      const proxy = await startSwitch(() => target.origin);
+      t.after(() => proxy.stop());
+      const { client, told } = open(t, mount(proxy), transport);
+      const list = await collect(client, `${channel}/forgot`);
+      await within(client.publish(`${channel}/forgot`, 1), 'an acknowledgement');
+      await full(list, 1);
+      const previous = client.clientId;
+      target = await startServer('/bayeux');
+      t.after(() => target.stop());
+      const from = told.length;
+      await first.stop();
+      assert.equal((await event(told, 'session:new', from)).previous, previous);
+      await event(told, 'gap', from);
+      await within(client.publish(`${channel}/forgot`, 2), 'an acknowledgement');
+      await full(list, 2);
+      assert.deepEqual(list, [1, 2]);
+    });
+
+    test('a server that never comes back', async (t) => {
+      const proxy = await behind(t, startCuttingProxy);
+      const queue = { messages: 10 };
+      const { client, told } = open(t, mount(proxy), transport, { queue });
+      await collect(client, `${channel}/away`);
+      proxy.cut();
+      const began = Date.now();
+      await until('a fifth attempt', () => told.some(({ name, attempt }) => name === 'retry' && attempt >= 5));
+      // 20 ms, 40, 80, 160: at least the half of each.
+      assert.ok(Date.now() - began >= 140, `${Date.now() - began} ms`);
+      const limited = [
+        client.publish(`${channel}/away`, 1, { deadline: 0.2 }),
+        client.publish(`${channel}/away`, 1, { attempts: 0 }),
+      ];
+      for (const publication of limited) assert.equal((await outcome(publication)).code, 'gave-up');
+      const waiting = numbers(10).map((n) => client.publish(`${channel}/away`, n));
+      assert.equal((await outcome(client.publish(`${channel}/away`, 11))).code, 'queue-full');
+      const subscription = client.subscribe(`${channel}/away/too`);
+      await within(client.disconnect(), 'the end');
+      for (const pending of [...waiting, subscription]) assert.equal((await outcome(pending)).code, 'disconnected');
+    });
+
+    test('a publish that is too large fails alone', async (t) => {
+      const small = await startServer('/bayeux', configuration('small'));
+      t.after(() => small.stop());
+      const { client } = open(t, small.url, transport);
+      const list = await collect(client, `${channel}/large`);
+      const [before, large, after] = [1, 'x'.repeat(5000), 2].map((data) => outcome(client.publish(`${channel}/large`, data)));
+      assert.equal(await before, 'done');
+      assert.equal((await large).code, 413);
+      assert.equal(await after, 'done');
+      await full(list, 2);
+      assert.deepEqual(list, [1, 2]);
+    });
+  });
+}
+
+describe('transports', { skip }, () => {
+  test('where WebSockets are blocked something else is used, and they are tried again', async (t) => {
+    let blocked = true;
+    const proxy = await startSwitch(() => server.origin, (head) => blocked && /upgrade: websocket/i.test(head));
+    t.after(() => proxy.stop());
+    const { client, told } = open(t, mount(proxy), null, { upgradeAfter: 300 });
+    const speaker = open(t, server.url, 'websocket').client;
+    const list = await collect(client, '/faults/blocked');
+    await event(told, 'connected');
+    assert.equal(client.transport, 'eventsource');
+    blocked = false;
+    let n = 0;
+    await until('the upgrade', async () => {
+      await within(speaker.publish('/faults/blocked', n++), 'an acknowledgement');
+      return client.transport === 'websocket';
+    });
+    await within(speaker.publish('/faults/blocked', n++), 'an acknowledgement');
+    await full(list, n);
+    assertSequence(list, numbers(n), 'messages');
+    assert.deepEqual(told.filter(({ name }) => name === 'transport').map(({ to }) => to), ['eventsource', 'websocket']);
+  });
+});
+
+/** A proxy whose connections can be made to stand still, both ways and for good; new ones are fine. */
+function startFreezer(target) {
+  return startSwitch(() => target);
+}
+
+async function startSwitch(target, refuses = () => false) {
+  const all = new Set();
+  const listener = net.createServer((client) => {
+    const pair = { frozen: false, sockets: [client] };
+    all.add(pair);
+    client.setNoDelay(true).on('error', () => client.destroy());
+    client.once('data', (first) => {
+      if (refuses(first.toString('latin1'))) return client.destroy();
+      const { hostname, port } = new URL(target());
+      const onward = net.connect({ host: hostname, port });
+      pair.sockets.push(onward);
+      onward.setNoDelay(true).on('error', () => onward.destroy());
+      onward.write(first);
+      for (const [from, to] of [[client, onward], [onward, client]]) {
+        from.on('data', (bytes) => pair.frozen || to.write(bytes));
+        from.on('close', () => pair.frozen || to.destroy());
+      }
+    });
+  });
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  return {
+    origin: `http://127.0.0.1:${listener.address().port}`,
+    freeze() {
+      for (const pair of all) pair.frozen = true;
+    },
+    async stop() {
+      for (const { sockets } of all) for (const socket of sockets) socket.destroy();
+      listener.close();
+      await once(listener, 'close');
+    },
+  };
+}

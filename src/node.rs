@@ -6,6 +6,7 @@ mod delivery_config;
 mod redis_config;
 mod written;
 
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,6 +79,9 @@ pub enum NodeError {
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
 }
+
+/// Answers which node it is: a client on a socket has no other way to know.
+const NODE_SERVICE: &str = "/service/node";
 
 /// Collects what a node is to be started with.
 pub struct NodeBuilder {
@@ -190,6 +194,17 @@ impl NodeBuilder {
         for (channels, service) in services {
             let failed = |error| NodeError::Service { channels: channels.clone(), error };
             server.add_service(&channels, service).map_err(failed)?;
+        }
+        if config.page {
+            let name = id.to_string();
+            let answer = move |_call| {
+                ready(
+                    serde_json::value::to_raw_value(&serde_json::json!({ "node": name }))
+                        .map_err(|error| error.to_string()),
+                )
+            };
+            // A program that has a service of this name means its own.
+            let _ = server.add_service(NODE_SERVICE, Arc::new(answer));
         }
         if !config.services.echo.is_empty() {
             let failed = |error| NodeError::Service { channels: config.services.echo.clone(), error };

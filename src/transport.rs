@@ -6,6 +6,7 @@ mod body;
 mod callback;
 mod cors;
 mod eventsource;
+mod files;
 mod mount;
 mod pages;
 mod polling;
@@ -44,6 +45,8 @@ pub struct Arrival {
 pub struct Settings {
     /// Where Bayeux is spoken.
     pub mounts: Vec<Mount>,
+    /// Whether there is a page at `/`.
+    pub page: bool,
     /// Bytes of a request body or of a socket's message.
     pub max_body_bytes: usize,
     /// Bounds of a batch.

@@ -63,6 +63,8 @@ pub struct Config {
     /// How often an idle event stream gets a comment.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub eventsource_ping: Duration,
+    /// Whether the public listener shows a page at `/`, with a chat and a live view, and what it needs.
+    pub page: bool,
     /// What is kept for subscribers to come. The same on all nodes.
     pub retention: Vec<RetentionConfig>,
     /// What the node answers by itself.
@@ -265,11 +267,12 @@ impl Default for Config {
             idempotency_window: Duration::from_secs(60),
             retention: Vec::new(),
             services: ServicesConfig::default(),
+            page: true,
             engine: EngineKind::Auto,
             redis: RedisConfig::default(),
             websocket_ping: Duration::from_secs(20),
             websocket_pong: Duration::from_secs(10),
-            eventsource_ping: Duration::from_secs(10),
+            eventsource_ping: Duration::from_secs(5),
             limits: Limits::default(),
             log: LogSettings::default(),
         }
@@ -470,6 +473,7 @@ impl Config {
     pub(super) fn transport_settings(&self) -> transport::Settings {
         transport::Settings {
             mounts: self.mounts.clone(),
+            page: self.page,
             max_body_bytes: self.limits.body_bytes,
             batch: message::Limits { max_messages: self.limits.batch_messages, max_depth: self.limits.json_depth },
             body_timeout: self.limits.body_timeout,

@@ -1,23 +1,23 @@
-//! What a node shows to people and probes: the page at `/`, its facts, health, and the client files of a mount.
+//! What a node shows to people and probes: the page at `/`, its facts, and health.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH};
+use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use warp::reply::Response;
 
+use super::files::{self, File};
 use super::{Mount, Web, reply};
 use crate::engine::Engine;
 
-const INDEX: &str = include_str!("../../browser/pages/index.html");
-const CLIENT: &str = include_str!("../../browser/pages/client.js");
-/// Resume for the stock clients of Faye and CometD.
-const RESUME: &str = include_str!("../../browser/extensions/resume.js");
-/// The page runs its own inline script and style, and talks to its own node.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+const INDEX: File = File {
+    kind: "text/html; charset=utf-8",
+    plain: include_bytes!("../../browser/pages/index.html"),
+    gzip: &[],
+    brotli: &[],
+};
+/// The page runs its own inline script and style and the client of its node, and talks to that alone.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; \
      connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 /// Whether messages flow, and if not, why.
@@ -60,7 +60,7 @@ impl Web {
 
     /// The page at `/`.
     pub(super) fn index(headers: &HeaderMap) -> Response {
-        let mut response = file(headers, "text/html; charset=utf-8", INDEX);
+        let mut response = files::respond(headers, &INDEX, false);
         let policy = HeaderName::from_static("content-security-policy");
         response.headers_mut().insert(policy, HeaderValue::from_static(PAGE_POLICY));
         response
@@ -70,7 +70,13 @@ impl Web {
     pub(super) async fn status(&self) -> Response {
         let facts = &self.0.facts;
         let sessions = self.server().sessions().store().sessions().await.ok();
-        let mount = |mount: &Mount| serde_json::json!({ "path": mount.path(), "dialect": mount.dialect().as_str() });
+        let mount = |mount: &Mount| {
+            serde_json::json!({
+                "path": mount.path(),
+                "dialect": mount.dialect().as_str(),
+                "client": files::hashed_client(mount),
+            })
+        };
         let status = serde_json::json!({
             "name": "weft",
             "version": env!("CARGO_PKG_VERSION"),
@@ -85,24 +91,6 @@ impl Web {
         json(StatusCode::OK, &status)
     }
 
-    /// The client files of a mount: the last segment decides (wire contract, 1.4). `None` when the path is no file.
-    pub(super) fn client_file(mount: &Mount, path: &str, rest: &str, headers: &HeaderMap) -> Option<Response> {
-        let name = path.rsplit('/').next()?;
-        let script = name.ends_with(".js");
-        if !script && !name.ends_with(".map") {
-            return None;
-        }
-        let base = mount.path().rsplit('/').next().unwrap_or_default();
-        let known = name == "client.js" || rest == ".js" || name.strip_suffix(".js").is_some_and(|stem| stem == base);
-        Some(if script && known {
-            file(headers, "text/javascript; charset=utf-8", CLIENT)
-        } else if rest == "/resume.js" {
-            file(headers, "text/javascript; charset=utf-8", RESUME)
-        } else {
-            reply::response(StatusCode::NOT_FOUND, "", "")
-        })
-    }
-
     /// The counters.
     pub(super) fn metrics(&self) -> Response {
         reply::response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.server().metrics().render())
@@ -112,27 +100,6 @@ impl Web {
 fn json(status: StatusCode, value: &serde_json::Value) -> Response {
     let mut response = reply::response(status, "application/json; charset=utf-8", format!("{value}\n"));
     reply::no_store(response.headers_mut());
-    response
-}
-
-/// A built-in file, with a validator.
-fn file(headers: &HeaderMap, content_type: &'static str, content: &'static str) -> Response {
-    let mut hasher = DefaultHasher::new();
-    (content, env!("CARGO_PKG_VERSION")).hash(&mut hasher);
-    let hash = format!("{:016x}", hasher.finish());
-    // Faye's own tag is not quoted, and its users compare it verbatim: take both forms.
-    let matches = reply::text(headers, IF_NONE_MATCH)
-        .is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == hash));
-    let mut response = if matches {
-        reply::response(StatusCode::NOT_MODIFIED, "", "")
-    } else {
-        reply::response(StatusCode::OK, content_type, Bytes::from_static(content.as_bytes()))
-    };
-    let headers = response.headers_mut();
-    if let Ok(tag) = HeaderValue::from_str(&format!("\"{hash}\"")) {
-        headers.insert(ETAG, tag);
-    }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 

@@ -11,7 +11,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::websocket::{self, TakeStream};
-use super::{Arrival, Mount, Web, cors, pages, reply};
+use super::{Arrival, Mount, Web, cors, files, pages, reply};
 
 /// Everything on the public listener. Requests must carry an [`Arrival`], and a [`TakeStream`] where they can become
 /// sockets.
@@ -95,7 +95,7 @@ impl Web {
         if websocket::is_upgrade(&method, &headers) {
             return self.upgrade(arrival, mount, &headers, upgrade);
         }
-        if let Some(file) = Self::client_file(mount, arrival.uri.path(), rest, &headers) {
+        if let Some(file) = files::of_mount(mount, arrival.uri.path(), rest, &headers) {
             return file;
         }
         if cors::is_preflight(&method, &headers) {
@@ -115,9 +115,10 @@ impl Web {
 
     async fn elsewhere(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response {
         let readable = matches!(*method, Method::GET | Method::HEAD);
+        let page = readable && self.settings().page;
         match path {
-            "/" if readable => Self::index(headers),
-            "/status.json" if readable => self.status().await,
+            "/" if page => Self::index(headers),
+            "/status.json" if page => self.status().await,
             "/healthz" if readable => pages::healthz(),
             "/readyz" if readable => self.readyz(),
             _ => {

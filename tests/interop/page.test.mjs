@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { launchBrowser, noteProblems } from './lib/browser.mjs';
 import { REFERENCE, startServer } from './lib/server.mjs';
-import { DEADLINE_MS } from './lib/wait.mjs';
+import { NO_CLUSTER, startCluster } from './lib/cluster.mjs';
+import { DEADLINE_MS, until } from './lib/wait.mjs';
 
 const DESKTOP = { viewport: { width: 1280, height: 900 } };
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
@@ -14,7 +15,7 @@ const CASES = {
   light: { options: { ...DESKTOP, colorScheme: 'light' }, link: 'WebSocket' },
   dark: { options: { ...DESKTOP, colorScheme: 'dark' }, link: 'WebSocket' },
   phone: { options: { ...PHONE, colorScheme: 'light' }, link: 'WebSocket' },
-  'WebSocket blocked': { options: DESKTOP, link: 'long-polling', prepare: blockWebSockets },
+  'WebSocket blocked': { options: DESKTOP, link: 'event stream', prepare: blockWebSockets },
 };
 
 /** A socket that never opens, without the console error that a refused real one leaves. */
@@ -59,6 +60,13 @@ async function publish(page, channel, text) {
   await page.getByRole('button', { name: 'Publish' }).click();
 }
 
+/** Chooses a transport as a person does. */
+async function force(page, value, name) {
+  await page.bringToFront();
+  await page.getByLabel('Transport').selectOption(value);
+  await shows(page, '#state', `Connected by ${name}`);
+}
+
 let server;
 let browser;
 // Faye has no page: with the reference there is nothing to test.
@@ -101,6 +109,21 @@ describe('the page at /', { skip }, () => {
       const channels = await a.page.locator('#list code').allTextContents();
       assert.deepEqual(channels, [`${base}/two`, `${base}/one`], 'newest first');
 
+      // The chat, and who wrote what.
+      await a.page.bringToFront();
+      await a.page.getByLabel('Your name').fill('Ada');
+      await a.page.getByLabel('Say something').fill('<i>good</i> evening');
+      await a.page.getByRole('button', { name: 'Send' }).click();
+      await shows(b.page, '#said li:not(.mine)', 'Ada<i>good</i> evening');
+      await shows(a.page, '#said li.mine', '<i>good</i> evening');
+
+      // The live view.
+      await shows(a.page, '#serving', status.node);
+      await shows(a.page, '#transport', link);
+      await shows(a.page, '#p50', ' ms');
+      await shows(a.page, '#timeline li', `Connected by ${link}`);
+      for (const { page } of [a, b]) assert.equal(await page.locator('#wrong').textContent(), '0');
+
       // The server's refusals are shown.
       await publish(a.page, '/no such channel', 'x');
       await shows(a.page, '#published', 'Invalid channel');
@@ -125,4 +148,59 @@ describe('the page at /', { skip }, () => {
       }
     });
   }
+
+  test('each transport can be chosen, and what was subscribed to stays so', async (t) => {
+    const context = await browser.newContext(DESKTOP);
+    t.after(() => context.close());
+    const { page, problems } = await openTab(context, 'WebSocket');
+    await subscribe(page, '/page/force/*');
+    const choices = { 'long-polling': 'long-polling', eventsource: 'event stream', 'callback-polling': 'JSONP', '': 'WebSocket' };
+    for (const [value, name] of Object.entries(choices)) {
+      await force(page, value, name);
+      await shows(page, '#subscriptions li:not(.pending)', '/page/force/*');
+      await publish(page, '/page/force/x', `by ${name}`);
+      await shows(page, '#list li', `by ${name}`);
+    }
+    assert.equal(await page.locator('#wrong').textContent(), '0');
+    assert.deepEqual(problems, []);
+  });
+
+  test('a node is killed while a person watches', { skip: NO_CLUSTER }, async (t) => {
+    const cluster = await startCluster('/bayeux');
+    t.after(() => cluster.stop());
+    const context = await browser.newContext(DESKTOP);
+    t.after(() => context.close());
+    const page = await context.newPage();
+    page.setDefaultTimeout(DEADLINE_MS);
+    await page.goto(cluster.origin);
+    await shows(page, '#state', 'Connected by WebSocket');
+    const serving = () => page.locator('#serving').textContent();
+    await until('the node to be named', async () => (await serving()) !== '–');
+    const before = await serving();
+    // Which of the three it is, their own pages tell.
+    const { nodes } = await cluster.state();
+    const names = await Promise.all(
+      nodes.map(async ({ internal }) => (await (await fetch(`http://${internal}/status.json`)).json()).node),
+    );
+    const which = names.indexOf(before) + 1;
+    assert.ok(which > 0, `${before} among ${names}`);
+    const say = async (text) => {
+      const response = await fetch(cluster.url, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ channel: '/chat/lobby', data: { name: 'Ada', text } }),
+      });
+      assert.equal((await response.json())[0].successful, true);
+    };
+    await say('before');
+    await cluster.command('stop-node', String(which), '--signal', 'KILL');
+    await say('meanwhile');
+    await shows(page, '#timeline li', 'the same session');
+    await until('another node', async () => ![before, '–'].includes(await serving()), { seen: serving });
+    await say('after');
+    await shows(page, '#said li', 'after');
+    assert.deepEqual(await page.locator('#said li').allTextContents(), ['Adabefore', 'Adameanwhile', 'Adaafter']);
+    assert.notEqual(await page.locator('#reconnects').textContent(), '0');
+    assert.equal(await page.locator('#wrong').textContent(), '0', 'lost or twice');
+  });
 });

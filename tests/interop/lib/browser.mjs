@@ -50,6 +50,15 @@ async function pageFiles() {
     '/__test/page.html': html('<script src="faye-browser.js"></script><script src="page.js"></script>'),
     '/__test/page.js': await own('page.js'),
     '/__test/faye-browser.js': await script(require.resolve('faye/client/faye-browser.js')),
+    // Weft's client comes from the server under test, whose URL the page is told.
+    '/__test/client.html': html('<script src="client-page.js"></script>'),
+    '/__test/client-page.js': await own('client-page.js'),
+    '/__test/client-worker.js': await own('client-worker.js'),
+    // Written for Faye, with nothing but the address of the script changed.
+    '/__test/application.html': html(
+      '<ul id="messages"></ul><script src="/bayeux/client.js"></script><script src="application.js"></script>',
+    ),
+    '/__test/application.js': await own('application.js'),
     // The extension comes from the server under test.
     '/__test/resume.html': html(
       '<script src="faye-browser.js"></script><script src="/bayeux/resume.js"></script><script src="resume-page.js"></script>',

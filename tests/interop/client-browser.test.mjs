@@ -9,6 +9,7 @@ import { NO_CLUSTER, startCluster } from './lib/cluster.mjs';
 import { assertSequence, numbers } from './lib/sequence.mjs';
 import { REFERENCE, startServer } from './lib/server.mjs';
 import { until, within } from './lib/wait.mjs';
+import { startFreezer } from './lib/switch-proxy.mjs';
 import { open } from './lib/weft-client.mjs';
 
 const skip = REFERENCE ? "Faye's server does not serve this client" : false;
@@ -144,6 +145,19 @@ describe("Weft's client in Chromium", { skip, concurrency: 2 }, () => {
     assert.ok(!(await ask(() => interop.names())).includes('gap'));
   });
 
+  for (const sign of ['online', 'pageshow']) {
+    test(`a dead link is noticed at once when the browser says ${sign}`, async (t) => {
+      const proxy = await startFreezer(server.origin);
+      t.after(() => proxy.stop());
+      const from = { origin: proxy.origin, url: `${proxy.origin}/bayeux` };
+      const { ask, told } = await openClient(t, { from, transports: ['websocket'], channel: `/js/${sign}`, liveness: { idle: 600_000, wait: 500 } });
+      await told('connected');
+      proxy.freeze();
+      await ask((name) => void dispatchEvent(new Event(name)), sign);
+      await told('resumed');
+    });
+  }
+
   test('in a worker, as a module', async (t) => {
     const { page, problems } = await openPage(t, browser, server.origin, { intercept: true, name: 'client.html' });
     const files = `${server.origin}/__test/client-worker.js`;
@@ -167,7 +181,8 @@ describe("Weft's client in Chromium", { skip, concurrency: 2 }, () => {
     const { page, clientId } = await openClient(t, { channel: '/js/leave' });
     assert.equal(await sessionExists(server.url, clientId), true);
     await page.goto('about:blank');
-    await until('the end of its session', async () => !(await sessionExists(server.url, clientId)));
+    // Long before it would expire.
+    await until('the end of its session', async () => !(await sessionExists(server.url, clientId)), { ms: 3_000 });
   });
 
   test('an application written for Faye, with its URL changed', async (t) => {

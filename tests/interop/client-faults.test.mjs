@@ -2,10 +2,10 @@
 // promised settles.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
+import WebSocket from 'ws';
 import { startCuttingProxy } from './lib/cutting-proxy.mjs';
+import { startFreezer, startSwitch } from './lib/switch-proxy.mjs';
 import { startLossyProxy } from './lib/lossy-proxy.mjs';
 import { assertSequence, numbers } from './lib/sequence.mjs';
 import { REFERENCE, configuration, startServer } from './lib/server.mjs';
@@ -145,6 +145,22 @@ for (const transport of TRANSPORTS) {
 }
 
 describe('transports', { skip }, () => {
+  test('what comes twice is heard once', async (t) => {
+    /** As a link that overlaps with the one before it. */
+    class Twice extends WebSocket {
+      set onmessage(listener) {
+        super.onmessage = (event) => {
+          for (let copy = 0; copy < 2; copy += 1) if (listener) listener(event);
+        };
+      }
+    }
+    const { client } = open(t, server.url, 'websocket', { WebSocket: Twice });
+    const list = await collect(client, '/faults/twice');
+    for (const n of numbers(5)) await within(client.publish('/faults/twice', n), 'an acknowledgement');
+    await full(list, 5);
+    assertSequence(list, numbers(5), 'messages');
+  });
+
   test('where WebSockets are blocked something else is used, and they are tried again', async (t) => {
     let blocked = true;
     const proxy = await startSwitch(() => server.origin, (head) => blocked && /upgrade: websocket/i.test(head));
@@ -166,42 +182,3 @@ describe('transports', { skip }, () => {
     assert.deepEqual(told.filter(({ name }) => name === 'transport').map(({ to }) => to), ['eventsource', 'websocket']);
   });
 });
-
-/** A proxy whose connections can be made to stand still, both ways and for good; new ones are fine. */
-function startFreezer(target) {
-  return startSwitch(() => target);
-}
-
-async function startSwitch(target, refuses = () => false) {
-  const all = new Set();
-  const listener = net.createServer((client) => {
-    const pair = { frozen: false, sockets: [client] };
-    all.add(pair);
-    client.setNoDelay(true).on('error', () => client.destroy());
-    client.once('data', (first) => {
-      if (refuses(first.toString('latin1'))) return client.destroy();
-      const { hostname, port } = new URL(target());
-      const onward = net.connect({ host: hostname, port });
-      pair.sockets.push(onward);
-      onward.setNoDelay(true).on('error', () => onward.destroy());
-      onward.write(first);
-      for (const [from, to] of [[client, onward], [onward, client]]) {
-        from.on('data', (bytes) => pair.frozen || to.write(bytes));
-        from.on('close', () => pair.frozen || to.destroy());
-      }
-    });
-  });
-  listener.listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  return {
-    origin: `http://127.0.0.1:${listener.address().port}`,
-    freeze() {
-      for (const pair of all) pair.frozen = true;
-    },
-    async stop() {
-      for (const { sockets } of all) for (const socket of sockets) socket.destroy();
-      listener.close();
-      await once(listener, 'close');
-    },
-  };
-}

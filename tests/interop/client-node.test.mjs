@@ -78,6 +78,7 @@ for (const transport of TRANSPORTS) {
       const two = client.subscribe(room('cancel'), (data) => second.push(data));
       const fence = await collect(client, room('fence'));
       await within(Promise.all([one, two]), 'both');
+      await within(client.subscribe(room('fence'), () => {}), 'one more of what there is');
       one.cancel();
       await within(client.publish(room('cancel'), 1), 'an acknowledgement');
       await full(second, 1);

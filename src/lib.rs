@@ -78,6 +78,8 @@ pub use bayeux::Message;
 #[cfg(feature = "client")]
 pub use client::Client;
 #[cfg(feature = "server")]
+pub use listen::NodeService;
+#[cfg(feature = "server")]
 pub use node::{Config, Node, NodeBuilder, NodeError};
 #[cfg(feature = "server")]
 pub use server::{Call, Extension, LocalClient, LocalSubscription, RequestInfo, ServerEvent, Service, Verdict};

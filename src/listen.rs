@@ -3,6 +3,7 @@
 //! Knows HTTP connections, not what is asked on them.
 
 mod connection;
+mod guest;
 mod head;
 mod posts;
 mod sent;
@@ -30,6 +31,7 @@ use warp::reply::Response;
 use crate::metrics::{Limit, Metrics};
 use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream};
 use connection::{Connection, Shared};
+pub use guest::{GuestBody, NodeService};
 use posts::{Next, Posts};
 use sent::SentBody;
 
@@ -176,7 +178,7 @@ impl Acceptor {
             };
             let response = tokio::select! {
                 biased;
-                response = self.answer(*request, peer) => response,
+                response = answer(&self.routes, *request, peer) => response,
                 () = posts.gone() => return,
             };
             if response.extensions().get::<Hangup>().is_some() {
@@ -190,26 +192,6 @@ impl Acceptor {
         }
     }
 
-    /// What the routes say to a request.
-    async fn answer<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response
-    where
-        B: Body + Send + Sync + 'static,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
-        let uri = request.uri().clone();
-        request.extensions_mut().insert(Arrival { peer, uri });
-        let routed = Box::pin(warp::service(self.routes.clone()).call(request)).await;
-        let mut first = routed.unwrap_or_else(|never| match never {});
-        match first.extensions_mut().remove::<Later>().and_then(Later::take) {
-            Some(later) => {
-                // Nothing of it is needed while a poll is held.
-                drop(first);
-                later.await
-            }
-            None => first,
-        }
-    }
-
     async fn serve_by_hyper(self: Arc<Self>, posts: Posts, peer: SocketAddr) {
         let shared = Arc::new(Shared::default());
         let io = Connection::new(posts, shared.clone(), &self.settings, self.metrics.clone());
@@ -219,7 +201,7 @@ impl Acceptor {
             request.extensions_mut().insert(take);
             let (acceptor, shared) = (self.clone(), shared.clone());
             async move {
-                let response = acceptor.answer(request, peer).await;
+                let response = answer(&acceptor.routes, request, peer).await;
                 if response.extensions().get::<Hangup>().is_some() {
                     return Err(HungUp);
                 }
@@ -242,6 +224,26 @@ impl Acceptor {
             }
             tracing::debug!(%peer, %error, "connection ended");
         }
+    }
+}
+
+/// What the routes say to a request.
+async fn answer<B>(routes: &BoxedFilter<(Response,)>, mut request: Request<B>, peer: SocketAddr) -> Response
+where
+    B: Body + Send + Sync + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let uri = request.uri().clone();
+    request.extensions_mut().insert(Arrival { peer, uri });
+    let routed = Box::pin(warp::service(routes.clone()).call(request)).await;
+    let mut first = routed.unwrap_or_else(|never| match never {});
+    match first.extensions_mut().remove::<Later>().and_then(Later::take) {
+        Some(later) => {
+            // Nothing of it is needed while a poll is held.
+            drop(first);
+            later.await
+        }
+        None => first,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::engine::memory::MemoryEngine;
 use crate::engine::redis::RedisNode;
 use crate::engine::{NodeId, Store};
 use crate::hub::{ControlSink, Hub};
-use crate::listen::{self, Listener};
+use crate::listen::{self, Listener, NodeService};
 use crate::metrics::Metrics;
 use crate::server::{Extension, LocalClient, LocalError, Server, ServerEvent, Service, ServiceError, echo};
 use crate::session::{COMMIT_EVERY, Sessions};
@@ -90,11 +90,13 @@ pub struct NodeBuilder {
     services: Vec<(String, Arc<dyn Service>)>,
     engine: Option<MemoryEngine>,
     gates: Option<Gates>,
+    embedded: bool,
 }
 
 /// A running node. [`Node::stop`] ends it in order; dropping it ends it at once.
 pub struct Node {
     server: Server,
+    service: NodeService,
     id: NodeId,
     public: SocketAddr,
     internal: SocketAddr,
@@ -137,6 +139,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Without a public listener of its own: clients come through [`Node::service`], in the server of this program. The
+    /// internal listener stays.
+    #[must_use]
+    pub fn embedded(mut self) -> Self {
+        self.embedded = true;
+        self
+    }
+
     /// Shares an engine with other nodes of this process.
     #[must_use]
     pub fn memory_engine(mut self, engine: MemoryEngine) -> Self {
@@ -156,10 +166,10 @@ impl NodeBuilder {
     /// # Errors
     /// [`NodeError`].
     pub async fn start(self) -> Result<Node, NodeError> {
-        let Self { config, extensions, services, engine, gates } = self;
+        let Self { config, extensions, services, engine, gates, embedded } = self;
         config.check()?;
         let bind = |key, address| Listener::bind(address).map_err(|source| NodeError::Bind { key, address, source });
-        let public = bind("listen", config.listen)?;
+        let public = if embedded { None } else { Some(bind("listen", config.listen)?) };
         let internal = bind("internal_listen", config.internal_listen)?;
         let metrics = Arc::new(Metrics::new().map_err(|error| NodeError::Metrics(error.to_string()))?);
 
@@ -196,13 +206,9 @@ impl NodeBuilder {
             server.add_service(&channels, service).map_err(failed)?;
         }
         if config.page {
-            let name = id.to_string();
-            let answer = move |_call| {
-                ready(
-                    serde_json::value::to_raw_value(&serde_json::json!({ "node": name }))
-                        .map_err(|error| error.to_string()),
-                )
-            };
+            let name = serde_json::value::to_raw_value(&serde_json::json!({ "node": id.as_str() }));
+            let name = name.map_err(|error| error.to_string());
+            let answer = move |_call| ready(name.clone());
             // A program that has a service of this name means its own.
             let _ = server.add_service(NODE_SERVICE, Arc::new(answer));
         }
@@ -222,10 +228,13 @@ impl NodeBuilder {
 
         let facts = NodeFacts::new(id.as_str().to_owned(), store.name(), readiness.clone());
         let web = Web::new(server.clone(), config.transport_settings(), facts, front.clone(), stop.clone());
-        let (public_address, internal_address) = (public.address(), internal.address());
-        let settings = config.listener_settings();
-        let serve = public.serve(settings, routes(web.clone()), metrics.clone(), front.clone(), stop.clone());
-        front.spawn(serve);
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let public_address = public.as_ref().map_or(nowhere, Listener::address);
+        let internal_address = internal.address();
+        let (settings, routes) = (config.listener_settings(), routes(web.clone()));
+        if let Some(public) = public {
+            front.spawn(public.serve(settings, routes.clone(), metrics.clone(), front.clone(), stop.clone()));
+        }
         let settings = listen::Settings { max_connections: INTERNAL_CONNECTIONS, ..settings };
         // Counted apart: probes are no clients.
         let quiet = Arc::new(Metrics::new().map_err(|error| NodeError::Metrics(error.to_string()))?);
@@ -235,6 +244,7 @@ impl NodeBuilder {
         tracing::info!(node = %id, listen = %public_address, internal = %internal_address, engine = store.name(), "serving");
         Ok(Node {
             server,
+            service: NodeService::new(routes),
             id,
             public: public_address,
             internal: internal_address,
@@ -251,7 +261,7 @@ impl NodeBuilder {
 impl Node {
     /// Collects what a node is to be started with.
     pub fn builder(config: Config) -> NodeBuilder {
-        NodeBuilder { config, extensions: Vec::new(), services: Vec::new(), engine: None, gates: None }
+        NodeBuilder { config, extensions: Vec::new(), services: Vec::new(), engine: None, gates: None, embedded: false }
     }
 
     /// Starts a node.
@@ -262,7 +272,13 @@ impl Node {
         Self::builder(config).start().await
     }
 
-    /// The address that clients connect to.
+    /// What clients are served, as a service for another server in this program: nest it where paths stay whole, as
+    /// axum's `Router::fallback_service` does.
+    pub fn service(&self) -> NodeService {
+        self.service.clone()
+    }
+
+    /// The address that clients connect to; unspecified for a node that is [embedded](NodeBuilder::embedded).
     pub fn public_addr(&self) -> SocketAddr {
         self.public
     }

@@ -268,3 +268,24 @@ async fn addresses_that_are_none() {
     assert_eq!(soon("the limit", late.publish("/a", &1)).await, Err(ClientError::TimedOut));
     assert_eq!(late.transport(), None::<Transport>);
 }
+
+#[tokio::test]
+async fn the_example_prints_what_comes() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let node = node(|_| {}).await;
+    // Cargo builds examples beside the tests, unless it is told to build one test alone.
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_weft")).with_file_name("examples").join("subscribe");
+    assert!(program.exists(), "run `cargo build --examples` first");
+    let mut child = tokio::process::Command::new(program)
+        .args([&url(&node, "/bayeux"), "/example/*"])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the example starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut line = async || soon("a line", lines.next_line()).await.expect("text").expect("it runs");
+    assert_eq!(line().await, "subscribed to /example/*");
+    publish(&connected(quick(&url(&node, "/bayeux"))).await, "/example/a", 7).await;
+    assert_eq!(line().await, "/example/a 7");
+}

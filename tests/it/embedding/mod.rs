@@ -4,6 +4,7 @@ mod clients;
 mod deliveries;
 mod events;
 mod extensions;
+mod guest;
 mod requests;
 
 use futures_util::FutureExt;

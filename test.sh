@@ -10,7 +10,7 @@ RELEASE_BIN=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release/weft
 README_COMMANDS=('cargo run --release' './test.sh')
 SKIPPED=75 # exit code of a step that could not run and may be left out
 
-STEPS=(setup fmt clippy test doc build interop fuzz readme)
+STEPS=(setup fmt clippy test doc build browser interop fuzz readme)
 declare -A ABOUT=(
   [setup]='install what is missing: chromium, redis-server, haproxy, npm packages, clients in other languages, cargo-fuzz'
   [fmt]='cargo fmt --check'
@@ -18,6 +18,7 @@ declare -A ABOUT=(
   [test]='cargo test: unit, integration and doc tests'
   [doc]='cargo doc, warnings are errors'
   [build]='cargo build --release'
+  [browser]='the JavaScript client: types, size, and what is built is true to its source (needs: setup)'
   [interop]="other people's clients against the release build (needs: setup build)"
   [fuzz]="every fuzz target for $FUZZ_SECONDS s (needs: setup)"
   [readme]='the commands that README.md promises exist'
@@ -59,9 +60,10 @@ step_setup() {
   fi
 
   # npm writes its own copy of the lock file as the last act of an installation.
-  if ! [ tests/interop/node_modules/.package-lock.json -nt tests/interop/package-lock.json ]; then
-    (cd tests/interop && npm ci)
-  fi
+  local folder
+  for folder in browser tests/interop; do
+    [ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ] || (cd "$folder" && npm ci)
+  done
 
   tests/interop/foreign/setup
 
@@ -98,6 +100,8 @@ step_test() { cargo test; }
 step_doc() { RUSTDOCFLAGS='-D warnings' cargo doc --no-deps; }
 
 step_build() { cargo build --release; }
+
+step_browser() { (cd browser && npm run check); }
 
 step_interop() {
   [ -x "$RELEASE_BIN" ] || fail "no release build: ./test.sh build interop"

@@ -1,5 +1,6 @@
 //! The configuration: plain structs, read in one place. Defaults < file (TOML) < `WEFT_*` environment < flags.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -195,13 +196,16 @@ pub enum ConfigError {
     },
 }
 
+/// What `weft sub` and `weft pub` go by, and a node does not.
+const OF_CLIENTS: [&str; 2] = ["WEFT_URL", "WEFT_TOKEN"];
+
 /// Whether every `WEFT_*` variable is a setting. What the layers say of an unknown one does not name the variable.
 fn check_environment() -> Result<(), ConfigError> {
     let known = serde_json::to_value(Config::default()).map_err(|error| ConfigError::Source(error.to_string()))?;
     for (name, _) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         let lower = name.to_ascii_lowercase();
-        let Some(path) = lower.strip_prefix("weft_") else { continue };
+        let Some(path) = lower.strip_prefix("weft_").filter(|_| !OF_CLIENTS.contains(&name)) else { continue };
         let setting = path.split("__").try_fold(&known, |value, key| value.get(key));
         if setting.is_none_or(serde_json::Value::is_object) {
             return Err(ConfigError::Source(format!(
@@ -323,9 +327,10 @@ impl Config {
             builder = builder.add_source(config::File::from(PathBuf::from(path)).format(config::FileFormat::Toml));
         }
         check_environment()?;
-        builder = builder.add_source(
-            config::Environment::with_prefix("WEFT").prefix_separator("_").separator("__").try_parsing(true),
-        );
+        let ours = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let variables = std::env::vars_os().filter_map(ours).filter(|(name, _)| !OF_CLIENTS.contains(&&**name));
+        let environment = config::Environment::with_prefix("WEFT").prefix_separator("_").separator("__");
+        builder = builder.add_source(environment.try_parsing(true).source(Some(variables.collect())));
         let flags = [
             ("listen", &overrides.listen),
             ("internal_listen", &overrides.internal_listen),

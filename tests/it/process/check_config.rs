@@ -120,3 +120,11 @@ async fn a_redis_url_chooses_the_engine_and_keeps_its_password() {
     assert_eq!(table(&printed(named).await)["engine"].as_str(), Some("memory"), "who names an engine gets it");
     assert_eq!(table(&printed(weft(&["check-config"])).await)["engine"].as_str(), Some("memory"));
 }
+
+#[tokio::test]
+async fn variables_of_clients_are_no_settings() {
+    let mut command = weft(&["check-config"]);
+    command.envs([("WEFT_URL", "http://elsewhere/bayeux"), ("WEFT_TOKEN", "secret"), ("WEFT_TIMEOUT", "31s")]);
+    let text = printed(command).await;
+    assert!(text.contains("timeout = \"31s\""), "{text}");
+}

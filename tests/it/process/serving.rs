@@ -27,7 +27,9 @@ async fn flags_before_and_after_serve_mean_the_same() {
     let node = Running::start_in(directory, weft(&["--mount", "/bayeux", "--timeout", "2s"])).await;
     let status = get(node.public, "/status.json", &[]).await.json();
     assert_eq!(status["timeout_seconds"], 2.0, "{status}");
-    assert_eq!(status["mounts"], serde_json::json!([{"path": "/bayeux", "dialect": "faye"}]), "{status}");
+    let mounts = status["mounts"].as_array().expect("mounts");
+    assert_eq!(mounts.len(), 1, "{status}");
+    assert_eq!((&mounts[0]["path"], &mounts[0]["dialect"]), (&"/bayeux".into(), &"faye".into()), "{status}");
     node.stop().await;
 
     // A flag before the sub-command would be ignored silently: it is refused.

@@ -85,13 +85,13 @@ struct Node {
 impl Node {
     async fn start(url: &str, numbered: Option<Arc<AtomicU64>>) -> Result<Self> {
         let settings = RedisSettings { url: url.to_owned(), ..RedisSettings::default() };
-        let (redis, feed, tasks) = RedisNode::new(NodeId::random(), settings)?;
+        let metrics = Arc::new(Metrics::new()?);
+        let (redis, feed, tasks) = RedisNode::new(NodeId::random(), settings, metrics.clone())?;
         tokio::spawn(tasks.run());
         redis.available().await;
         let store = Arc::new(Store::redis(redis, Duration::from_secs(5)));
-        let hub = Arc::new(Hub::new(store.clone(), Duration::from_secs(30)));
+        let hub = Arc::new(Hub::new(store.clone(), Duration::from_secs(30), metrics.clone()));
         let limits = Limits { outbox_messages: 1000, outbox_bytes: 1 << 20 };
-        let metrics = Arc::new(Metrics::new()?);
         let sessions = Sessions::new(store.clone(), hub.clone(), limits, metrics, TaskTracker::new());
         let controls: Arc<dyn ControlSink> = Arc::new(sessions.clone());
         tokio::spawn(async move { hub.run(feed, controls).await });

@@ -12,6 +12,7 @@ mod process;
 mod sample;
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use weft::engine::redis::{RedisNode, RedisSettings};
 use weft::engine::{
     Attach, AttachRequest, Attached, Engine, Link, NodeId, Publication, Published, Record, RecordRequest, SessionId,
 };
+use weft::metrics::Metrics;
 
 /// A Redis and a node on it.
 struct Scene {
@@ -52,7 +54,8 @@ impl Scene {
         let log = [Pattern::parse(CHANNEL).expect("a pattern")];
         let (node, session) = runtime.block_on(async {
             let settings = RedisSettings { url, ..RedisSettings::default() };
-            let (node, mut feed, tasks) = RedisNode::new(NodeId::random(), settings).expect("good settings");
+            let metrics = Arc::new(Metrics::new().expect("counters"));
+            let (node, mut feed, tasks) = RedisNode::new(NodeId::random(), settings, metrics).expect("good settings");
             tokio::spawn(tasks.run());
             tokio::spawn(async move { while feed.recv().await.is_some() {} });
             let deadline = Duration::from_secs(10);

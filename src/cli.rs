@@ -3,6 +3,7 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod check_config;
+mod healthcheck;
 mod logs;
 #[cfg(feature = "client")]
 mod publish;
@@ -39,6 +40,8 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Check the configuration and print what a node would run with.
     CheckConfig(check_config::CheckArguments),
+    /// Ask a running node whether it is well: for containers.
+    Healthcheck(healthcheck::HealthArguments),
     /// Subscribe, and print what comes, a line for each message; reconnects for ever.
     #[cfg(feature = "client")]
     Sub(Box<subscribe::SubscribeArguments>),
@@ -76,6 +79,9 @@ struct NodeArguments {
     /// How long a connect is held: 45s, 500ms or plain seconds [default: 45s].
     #[arg(long, value_name = "DURATION")]
     timeout: Option<String>,
+    /// How long a node that is asked to stop takes to send its clients to the other nodes [default: 30s].
+    #[arg(long, value_name = "DURATION")]
+    drain_timeout: Option<String>,
     /// What to log: off, error, warn, info, debug, trace, or directives such as info,weft::session=debug [default: info].
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -93,6 +99,7 @@ impl NodeArguments {
             engine: self.engine.clone(),
             redis_url: self.redis_url.clone(),
             timeout: self.timeout.clone(),
+            drain_timeout: self.drain_timeout.clone(),
             log_level: self.log_level.clone(),
             log_format: self.log_format.clone(),
         }
@@ -106,6 +113,7 @@ pub fn run() -> ExitCode {
         None => serve::run(&arguments.serve),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
         Some(Command::CheckConfig(arguments)) => check_config::run(&arguments),
+        Some(Command::Healthcheck(arguments)) => healthcheck::run(&arguments),
         #[cfg(feature = "client")]
         Some(Command::Sub(arguments)) => subscribe::run(&arguments),
         #[cfg(feature = "client")]

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use self::crew::Crew;
 use crate::bayeux::Pattern;
 use crate::engine::{Control, Delivery, Engine, EngineError, Feed, FeedEvent, Position, Store};
+use crate::metrics::{Metrics, now_millis};
 
 const SHARDS: usize = 32;
 /// Logs that may stay on the feed although nobody wants them now.
@@ -71,6 +72,7 @@ pub struct Moment {
 /// The fan-out of one node.
 pub struct Hub {
     store: Arc<Store>,
+    metrics: Arc<Metrics>,
     shards: [RwLock<HashMap<Pattern, Arc<Log>>>; SHARDS],
     hasher: RandomState,
     next_member: AtomicU64,
@@ -106,9 +108,10 @@ enum Phase {
 
 impl Hub {
     /// A hub without members on `store`.
-    pub fn new(store: Arc<Store>, linger: Duration) -> Self {
+    pub fn new(store: Arc<Store>, linger: Duration, metrics: Arc<Metrics>) -> Self {
         Self {
             store,
+            metrics,
             shards: std::array::from_fn(|_| RwLock::default()),
             hasher: RandomState::new(),
             next_member: AtomicU64::new(1),
@@ -297,7 +300,10 @@ impl Hub {
     pub async fn run(&self, mut feed: Feed, controls: Arc<dyn ControlSink>) {
         let mut crew = Crew::new();
         let mut events = Vec::with_capacity(EVENTS);
+        let mut stored_at = Vec::with_capacity(EVENTS);
         while feed.recv_many(&mut events, EVENTS).await > 0 {
+            let start = Instant::now();
+            let arrived_at = now_millis();
             let mut due = Vec::new();
             let mut coming = events.drain(..).peekable();
             while let Some(event) = coming.next() {
@@ -308,6 +314,10 @@ impl Hub {
                         let mut rooms: Vec<_> = room.into_iter().collect();
                         while let Some(next) = coming.next_if(|next| run.goes_on_with(next)) {
                             rooms.extend(run.add(next));
+                        }
+                        for delivery in &run.deliveries {
+                            self.metrics.arrived(arrived_at, delivery.position.millis());
+                            stored_at.push(delivery.position.millis());
                         }
                         self.fan_out(&run, &mut due).await;
                     }
@@ -325,6 +335,9 @@ impl Hub {
             } else {
                 crew.push(due).await;
             }
+            let handed_on_at = now_millis();
+            stored_at.drain(..).for_each(|millis| self.metrics.handed_on(handed_on_at, millis));
+            self.metrics.fanout.observe(start.elapsed().as_secs_f64());
         }
         crew.leave().await;
     }
@@ -353,6 +366,7 @@ impl Hub {
         // From the end to the start: a member that leaves meanwhile is replaced by the last one, which then is seen
         // twice (and drops the copy by its position) but never left out.
         let mut next = log.members.read().len();
+        self.metrics.fanout_receivers.observe(next as f64);
         let mut served = 0;
         while next > 0 {
             {

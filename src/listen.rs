@@ -14,7 +14,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use futures_util::FutureExt;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -29,7 +32,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::metrics::{Limit, Metrics};
-use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream};
+use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream, old_at};
 use connection::{Connection, Shared};
 pub use guest::{GuestBody, NodeService};
 use posts::{Next, Posts};
@@ -57,6 +60,25 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// How long a peer may take nothing of what is written to it.
     pub write_timeout: Duration,
+    /// How old a connection may become, about: the first answer after that is its last. `None` for any age.
+    pub max_age: Option<Duration>,
+}
+
+/// How a listener ends, in two steps, so that no request is lost between them.
+#[derive(Debug, Clone, Default)]
+pub struct Doors {
+    /// Nobody is accepted any more, and the next answer on each connection is its last.
+    pub closing: CancellationToken,
+    /// Connections without a request are closed, too.
+    pub closed: CancellationToken,
+}
+
+impl Doors {
+    /// Both steps at once.
+    pub fn close(&self) {
+        self.closing.cancel();
+        self.closed.cancel();
+    }
 }
 
 /// A bound address that serves once told to.
@@ -73,7 +95,7 @@ struct Acceptor {
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    doors: Doors,
 }
 
 /// A place among the connections allowed; given back when dropped.
@@ -107,23 +129,23 @@ impl Listener {
         self.address
     }
 
-    /// Accepts connections until `stop`, then ends: idle connections are closed, those with a request are served to
-    /// its end. The connections run on `tasks`.
+    /// Accepts connections until the doors close, then ends. Connections with a request are served to its end. They run on
+    /// `tasks`.
     pub async fn serve(
         self,
         settings: Settings,
         routes: BoxedFilter<(Response,)>,
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
-        stop: CancellationToken,
+        doors: Doors,
     ) {
         let (places, refusals) = (Semaphore::new(settings.max_connections), Semaphore::new(REFUSALS));
         let (places, refusals) = (Arc::new(places), Arc::new(refusals));
-        let acceptor = Arc::new(Acceptor { settings, routes, metrics, places, refusals, tasks, stop });
+        let acceptor = Arc::new(Acceptor { settings, routes, metrics, places, refusals, tasks, doors });
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                () = acceptor.stop.cancelled() => return,
+                () = acceptor.doors.closing.cancelled() => break,
             };
             match accepted {
                 Ok((tcp, peer)) => acceptor.admit(tcp, peer),
@@ -132,6 +154,10 @@ impl Listener {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+        // Whoever stands in the kernel's queue believes to be connected: closing it would reset them.
+        while let Some(Ok((tcp, peer))) = self.listener.accept().now_or_never() {
+            acceptor.admit(tcp, peer);
         }
     }
 }
@@ -169,11 +195,12 @@ impl Acceptor {
 
     async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, place: Place) {
         let mut posts = Posts::new(tcp, place, self.settings);
+        let old_at = old_at(self.settings.max_age);
         loop {
-            let request = match posts.next(&self.stop, &self.metrics).await {
+            let request = match posts.next(&self.doors.closed, &self.metrics).await {
                 Next::Post(request) => request,
                 // For the rest of the connection's life: what is not plain once is not a poll of ours.
-                Next::Other => return Box::pin(self.serve_by_hyper(posts, peer)).await,
+                Next::Other => return Box::pin(self.serve_by_hyper(posts, peer, old_at)).await,
                 Next::End => return,
             };
             let response = tokio::select! {
@@ -184,7 +211,7 @@ impl Acceptor {
             if response.extensions().get::<Hangup>().is_some() {
                 return;
             }
-            match Box::pin(posts.send(response, self.stop.is_cancelled(), &self.metrics)).await {
+            match Box::pin(posts.send(response, self.is_last(old_at), &self.metrics)).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => return tracing::debug!(%peer, %error, "connection ended"),
@@ -192,7 +219,12 @@ impl Acceptor {
         }
     }
 
-    async fn serve_by_hyper(self: Arc<Self>, posts: Posts, peer: SocketAddr) {
+    /// Whether the answer under way is the last on its connection.
+    fn is_last(&self, old_at: Option<Instant>) -> bool {
+        self.doors.closing.is_cancelled() || old_at.is_some_and(|old_at| old_at <= Instant::now())
+    }
+
+    async fn serve_by_hyper(self: Arc<Self>, posts: Posts, peer: SocketAddr, old_at: Option<Instant>) {
         let shared = Arc::new(Shared::default());
         let io = Connection::new(posts, shared.clone(), &self.settings, self.metrics.clone());
         let service = hyper::service::service_fn(|mut request: Request<Incoming>| {
@@ -201,9 +233,12 @@ impl Acceptor {
             request.extensions_mut().insert(take);
             let (acceptor, shared) = (self.clone(), shared.clone());
             async move {
-                let response = answer(&acceptor.routes, request, peer).await;
+                let mut response = answer(&acceptor.routes, request, peer).await;
                 if response.extensions().get::<Hangup>().is_some() {
                     return Err(HungUp);
+                }
+                if acceptor.is_last(old_at) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok(SentBody::wrap(response, shared))
             }
@@ -213,7 +248,7 @@ impl Acceptor {
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
-            () = self.stop.cancelled() => {
+            () = self.doors.closed.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

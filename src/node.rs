@@ -3,6 +3,10 @@
 mod canary;
 mod config;
 mod delivery_config;
+mod health;
+mod limits_config;
+mod log_config;
+mod pressure;
 mod redis_config;
 mod written;
 
@@ -12,24 +16,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::health::Health;
+use self::pressure::Pressure;
 use crate::engine::gates::Gates;
 use crate::engine::memory::MemoryEngine;
 #[cfg(feature = "redis")]
 use crate::engine::redis::RedisNode;
 use crate::engine::{NodeId, Store};
 use crate::hub::{ControlSink, Hub};
-use crate::listen::{self, Listener, NodeService};
+use crate::listen::{self, Doors, Listener, NodeService};
 use crate::metrics::Metrics;
 use crate::server::{Extension, LocalClient, LocalError, Server, ServerEvent, Service, ServiceError, echo};
 use crate::session::{COMMIT_EVERY, Sessions};
-use crate::transport::{NodeFacts, Readiness, Web, internal_routes, routes};
+use crate::transport::{LogHandle, NodeFacts, Readiness, Web, internal_routes, routes};
 
-pub use config::{Config, ConfigError, EngineKind, Limits, LogFormat, LogSettings, Overrides};
+pub use config::{Config, ConfigError, EngineKind, Overrides};
 pub use delivery_config::{RetentionConfig, ServicesConfig};
+pub use limits_config::Limits;
+pub use log_config::{LogFormat, LogSettings};
 pub use redis_config::RedisConfig;
 
 /// Deadline of every engine call.
@@ -90,6 +97,7 @@ pub struct NodeBuilder {
     services: Vec<(String, Arc<dyn Service>)>,
     engine: Option<MemoryEngine>,
     gates: Option<Gates>,
+    log: Option<LogHandle>,
     embedded: bool,
 }
 
@@ -100,9 +108,13 @@ pub struct Node {
     id: NodeId,
     public: SocketAddr,
     internal: SocketAddr,
-    readiness: Arc<watch::Sender<Readiness>>,
+    health: Arc<Health>,
+    drain_grace: Duration,
+    /// `None` where there is no other node to go to.
+    drain_timeout: Option<Duration>,
     stop_timeout: Duration,
-    /// Stops listeners and transports.
+    doors: Doors,
+    /// Stops transports.
     stop: CancellationToken,
     /// Stops what the transports need to end: feed, housekeeping.
     halt: CancellationToken,
@@ -154,6 +166,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Lets operators turn this log up and down, by `PUT /log/level` on the internal listener.
+    #[must_use]
+    pub fn log(mut self, log: LogHandle) -> Self {
+        self.log = Some(log);
+        self
+    }
+
     /// Pause points at every engine call, for tests.
     #[must_use]
     pub fn gates(mut self, gates: Gates) -> Self {
@@ -166,7 +185,7 @@ impl NodeBuilder {
     /// # Errors
     /// [`NodeError`].
     pub async fn start(self) -> Result<Node, NodeError> {
-        let Self { config, extensions, services, engine, gates, embedded } = self;
+        let Self { config, extensions, services, engine, gates, log, embedded } = self;
         config.check()?;
         let bind = |key, address| Listener::bind(address).map_err(|source| NodeError::Bind { key, address, source });
         let public = if embedded { None } else { Some(bind("listen", config.listen)?) };
@@ -175,11 +194,13 @@ impl NodeBuilder {
 
         let id = NodeId::random();
         let (stop, halt) = (CancellationToken::new(), CancellationToken::new());
+        let doors = Doors::default();
         let (front, back) = (TaskTracker::new(), TaskTracker::new());
+        let alone = config.engine() == EngineKind::Memory && engine.is_none();
         let (store, feed) = match (config.engine(), engine) {
             #[cfg(feature = "redis")]
             (EngineKind::Redis, None) => {
-                let (redis, feed, tasks) = RedisNode::new(id.clone(), config.redis_settings())?;
+                let (redis, feed, tasks) = RedisNode::new(id.clone(), config.redis_settings(), metrics.clone())?;
                 spawn(&back, &halt, tasks.run());
                 (Store::redis(redis, ENGINE_DEADLINE), feed)
             }
@@ -194,7 +215,9 @@ impl NodeBuilder {
             None => store,
         });
 
-        let hub = Arc::new(Hub::new(store.clone(), FEED_LINGER));
+        metrics.describe(store.name());
+        metrics.connections_limit.set(i64::try_from(config.limits.connections).unwrap_or(i64::MAX));
+        let hub = Arc::new(Hub::new(store.clone(), FEED_LINGER, metrics.clone()));
         let sessions =
             Sessions::new(store.clone(), hub.clone(), config.outbox_limits(), metrics.clone(), front.clone());
         let server = Server::new(sessions.clone(), config.server_settings(), metrics.clone());
@@ -222,24 +245,25 @@ impl NodeBuilder {
         spawn(&back, &halt, async move { reader.run(feed, controls).await });
         spawn(&back, &halt, housekeeping(server.clone(), hub));
         spawn(&back, &halt, commit(sessions));
-        let (sender, readiness) = watch::channel(Readiness::NotReady("starting".to_owned()));
-        let readiness_sender = Arc::new(sender);
-        spawn(&back, &halt, canary::run(server.clone(), id.clone(), readiness_sender.clone()));
+        let health = Arc::new(Health::new(metrics.clone()));
+        let pressure = Pressure::new(metrics.clone(), config.limits.connections, config.memory_limit_bytes);
+        spawn(&back, &halt, canary::run(server.clone(), id.clone(), health.clone(), pressure));
 
-        let facts = NodeFacts::new(id.as_str().to_owned(), store.name(), readiness.clone());
+        let facts = NodeFacts::new(id.as_str().to_owned(), store.name(), health.subscribe());
         let web = Web::new(server.clone(), config.transport_settings(), facts, front.clone(), stop.clone());
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let public_address = public.as_ref().map_or(nowhere, Listener::address);
         let internal_address = internal.address();
         let (settings, routes) = (config.listener_settings(), routes(web.clone()));
         if let Some(public) = public {
-            front.spawn(public.serve(settings, routes.clone(), metrics.clone(), front.clone(), stop.clone()));
+            front.spawn(public.serve(settings, routes.clone(), metrics.clone(), front.clone(), doors.clone()));
         }
-        let settings = listen::Settings { max_connections: INTERNAL_CONNECTIONS, ..settings };
+        let settings = listen::Settings { max_connections: INTERNAL_CONNECTIONS, max_age: None, ..settings };
         // Counted apart: probes are no clients.
         let quiet = Arc::new(Metrics::new().map_err(|error| NodeError::Metrics(error.to_string()))?);
         // Until the very end: who watches the stop shall see it.
-        back.spawn(internal.serve(settings, internal_routes(web), quiet, back.clone(), halt.clone()));
+        let until = Doors { closing: halt.clone(), closed: halt.clone() };
+        back.spawn(internal.serve(settings, internal_routes(web, log), quiet, back.clone(), until));
 
         tracing::info!(node = %id, listen = %public_address, internal = %internal_address, engine = store.name(), "serving");
         Ok(Node {
@@ -248,8 +272,11 @@ impl NodeBuilder {
             id,
             public: public_address,
             internal: internal_address,
-            readiness: readiness_sender,
+            health,
+            drain_grace: config.drain_grace,
+            drain_timeout: Some(config.drain_timeout).filter(|_| !alone),
             stop_timeout: config.stop_timeout,
+            doors,
             stop,
             halt,
             front,
@@ -261,7 +288,15 @@ impl NodeBuilder {
 impl Node {
     /// Collects what a node is to be started with.
     pub fn builder(config: Config) -> NodeBuilder {
-        NodeBuilder { config, extensions: Vec::new(), services: Vec::new(), engine: None, gates: None, embedded: false }
+        NodeBuilder {
+            config,
+            extensions: Vec::new(),
+            services: Vec::new(),
+            engine: None,
+            gates: None,
+            log: None,
+            embedded: false,
+        }
     }
 
     /// Starts a node.
@@ -313,16 +348,30 @@ impl Node {
 
     /// Waits until messages flow.
     pub async fn ready(&self) {
-        let mut readiness = self.readiness.subscribe();
+        let mut readiness = self.health.subscribe();
         // An error means that the node is gone, and with it this reference.
         let _ = readiness.wait_for(|state| *state == Readiness::Ready).await;
+    }
+
+    /// Sends the clients of this node to the others, before [`Node::stop`]. Not ready at once; after the configured grace
+    /// nobody is accepted any more, and who is there is sent away, evenly over the configured time. Returns at once where
+    /// there is no other node, and early when nobody is left. Dropped half-way, it stays where it is.
+    pub async fn drain(&self) {
+        let Some(over) = self.drain_timeout else { return };
+        tracing::info!(node = %self.id, grace = ?self.drain_grace, ?over, "draining");
+        self.server.metrics().draining.set(1);
+        self.health.ends("draining");
+        tokio::time::sleep(self.drain_grace).await;
+        self.doors.closing.cancel();
+        self.server.sessions().drain(over).await;
     }
 
     /// Stops the node: no new connections, polls answered, sockets closed with code 1001, progress committed. Gives up
     /// on what is not done within the configured time; true when everything ended by itself.
     pub async fn stop(self) -> bool {
         tracing::info!(node = %self.id, "stopping");
-        self.readiness.send_replace(Readiness::NotReady("stopping".to_owned()));
+        self.health.ends("stopping");
+        self.doors.close();
         self.stop.cancel();
         self.server.sessions().stop();
         self.front.close();
@@ -341,6 +390,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        self.doors.close();
         self.stop.cancel();
         self.halt.cancel();
     }

@@ -6,6 +6,7 @@
 mod attachment;
 mod commit;
 mod committer;
+mod crowd;
 mod joining;
 mod outbox;
 mod poll;

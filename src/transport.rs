@@ -1,6 +1,7 @@
 //! HTTP and sockets on one side, the Bayeux server on the other. No Bayeux rule lives here: a transport finds the
 //! messages in a request, hands them over, and writes down the answer as its wire form wants it.
 
+mod admin;
 mod answer;
 mod body;
 mod callback;
@@ -19,12 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bayeux::message;
 use crate::server::Server;
 
+pub use admin::{LogControl, LogHandle};
 pub use mount::{Mount, MountError};
 pub use pages::{NodeFacts, Readiness};
 pub use reply::{Hangup, Later, OnSent};
@@ -38,6 +41,12 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// The request's target as sent.
     pub uri: Uri,
+}
+
+/// When a connection that begins now has become old: about `max_age` from now, so that those that began together do not
+/// end together.
+pub fn old_at(max_age: Option<Duration>) -> Option<Instant> {
+    max_age.map(|age| Instant::now() + age.mul_f64(0.9 + fastrand::f64() / 5.0))
 }
 
 /// What the transports must know of the configuration.
@@ -63,6 +72,8 @@ pub struct Settings {
     pub websocket_pong: Duration,
     /// How often an idle event stream gets a comment.
     pub eventsource_ping: Duration,
+    /// How old a socket or stream may become, about, before its client is sent elsewhere. `None` for any age.
+    pub max_connection_age: Option<Duration>,
 }
 
 /// What every transport shares. Cheap to clone.

@@ -76,9 +76,9 @@ impl Node {
     pub fn new() -> Self {
         let (engine, feed) = MemoryEngine::default().connect(NodeId::random());
         let store = Arc::new(Store::memory(engine, Duration::from_secs(5)));
-        let hub = Arc::new(Hub::new(store.clone(), Duration::from_secs(30)));
-        let limits = Limits { outbox_messages: OUTBOX, outbox_bytes: 1 << 20 };
         let metrics = Arc::new(Metrics::new().expect("counters"));
+        let hub = Arc::new(Hub::new(store.clone(), Duration::from_secs(30), metrics.clone()));
+        let limits = Limits { outbox_messages: OUTBOX, outbox_bytes: 1 << 20 };
         let sessions = Sessions::new(store, hub.clone(), limits, metrics, TaskTracker::new());
         Self { hub, sessions, _feed: feed }
     }

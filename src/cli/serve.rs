@@ -8,7 +8,8 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{FAILED, MISUSED, NodeArguments, complain, logs};
+use super::logs::{self, Log};
+use super::{FAILED, MISUSED, NodeArguments, complain};
 use crate::node::{Config, Node, NodeError};
 
 #[derive(Debug, Clone, Args)]
@@ -28,12 +29,16 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::from(MISUSED);
         }
     };
-    if let Err(error) = logs::start(&config.log) {
-        complain(
-            &error.context("bad configuration: `log.level` takes off, error, warn, info, debug, trace or directives"),
-        );
-        return ExitCode::from(MISUSED);
-    }
+    let log = match logs::start(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(
+                &error
+                    .context("bad configuration: `log.level` takes off, error, warn, info, debug, trace or directives"),
+            );
+            return ExitCode::from(MISUSED);
+        }
+    };
     raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -42,7 +47,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    match runtime.block_on(serve(config, arguments.ready_file.as_deref())) {
+    match runtime.block_on(serve(config, &log, arguments.ready_file.as_deref())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -52,21 +57,26 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     }
 }
 
-async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> {
+async fn serve(config: Config, log: &Log, ready_file: Option<&Path>) -> anyhow::Result<()> {
     // Before the node serves, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
-    let node = Node::start(config).await?;
+    let node = Node::builder(config).log(log.handle.clone()).start().await?;
     if let Some(path) = ready_file {
         write_ready_file(path, &node).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        never = log.report() => match never {},
     };
     tracing::info!(signal = name, "asked to stop");
+    let stopped = async {
+        node.drain().await;
+        node.stop().await
+    };
     tokio::select! {
-        _ = node.stop() => {}
+        _ = stopped => {}
         // A second signal ends it at once.
         _ = terminate.recv() => tracing::warn!("second signal: stopping at once"),
         _ = interrupt.recv() => tracing::warn!("second signal: stopping at once"),

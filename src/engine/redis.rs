@@ -28,6 +28,7 @@ use self::scripts::Script;
 use self::shared::Shared;
 use super::*;
 use crate::bayeux::Pattern;
+use crate::metrics::Metrics;
 
 pub use settings::{RedisSettings, RedisSettingsError, redacted};
 
@@ -83,11 +84,15 @@ impl RedisNode {
     ///
     /// # Errors
     /// When the settings contradict themselves. That Redis cannot be reached is no error: it may come.
-    pub fn new(id: NodeId, settings: RedisSettings) -> Result<(Self, Feed, RedisTasks), RedisSettingsError> {
+    pub fn new(
+        id: NodeId,
+        settings: RedisSettings,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Feed, RedisTasks), RedisSettingsError> {
         let info = settings.connection()?;
         let keys = Keys::new(&settings.prefix, PARTITION, info.redis_settings().db());
         let (events, feed) = mpsc::channel(settings.feed_events);
-        let shared = Arc::new(Shared::new(settings, id, keys));
+        let shared = Arc::new(Shared::new(settings, id, keys, metrics));
         let lane = || Lane::new(shared.clone(), &info);
         let (sessions, logs) = (lane()?, lane()?);
         let (publisher, writer) = Publisher::new(shared.clone(), lane()?);

@@ -168,6 +168,32 @@ pub enum Link<'a> {
     Local,
 }
 
+/// How a session is attached, without the details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LinkKind {
+    /// A poll.
+    Poll,
+    /// A WebSocket.
+    Socket,
+    /// An event stream.
+    Stream,
+    /// A client inside this process.
+    Local,
+}
+
+impl Link<'_> {
+    /// Which of them it is.
+    pub fn kind(&self) -> LinkKind {
+        match self {
+            Self::Poll { .. } => LinkKind::Poll,
+            Self::Socket { .. } => LinkKind::Socket,
+            Self::Stream { .. } => LinkKind::Stream,
+            Self::Local => LinkKind::Local,
+        }
+    }
+}
+
 /// What a client says that it has. Counts only if its session asked for that when it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim<'a> {

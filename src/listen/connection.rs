@@ -111,7 +111,8 @@ impl Connection {
 
     /// Notes whether a write got on; fails once the kernel has taken nothing for too long.
     fn written(&mut self, outcome: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if outcome.is_ready() {
+        if let Poll::Ready(written) = &outcome {
+            self.metrics.sent_bytes.inc_by(*written.as_ref().unwrap_or(&0) as u64);
             self.write = None;
             return outcome;
         }
@@ -136,7 +137,9 @@ impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = if self.arrived.is_empty() {
-            Pin::new(&mut self.tcp).poll_read(context, buf)
+            let outcome = Pin::new(&mut self.tcp).poll_read(context, buf);
+            self.metrics.received_bytes.inc_by((buf.filled().len() - before) as u64);
+            outcome
         } else {
             let length = self.arrived.len().min(buf.remaining());
             buf.put_slice(&self.arrived.split_to(length));

@@ -50,13 +50,14 @@ impl Posts {
     }
 
     /// Waits for the next request, at the most for as long as a connection may be idle.
-    pub(super) async fn next(&mut self, stop: &CancellationToken, metrics: &Metrics) -> Next {
+    pub(super) async fn next(&mut self, closed: &CancellationToken, metrics: &Metrics) -> Next {
         while self.arrived.is_empty() {
             let readable = tokio::time::timeout(self.settings.idle_timeout, self.tcp.readable());
             let readable = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Next::End,
+                // First: a request that is here already is answered, whatever happens.
                 readable = readable => readable,
+                () = closed.cancelled() => return Next::End,
             };
             match readable {
                 Ok(Ok(())) => {}
@@ -70,7 +71,10 @@ impl Posts {
             let mut buffer = BytesMut::with_capacity(MAX_HEAD_BYTES);
             match self.tcp.read_buf(&mut buffer).now_or_never() {
                 Some(Ok(0) | Err(_)) => return Next::End,
-                Some(Ok(_)) => self.arrived = buffer.freeze(),
+                Some(Ok(count)) => {
+                    metrics.received_bytes.inc_by(count as u64);
+                    self.arrived = buffer.freeze();
+                }
                 None => {}
             }
         }
@@ -85,16 +89,16 @@ impl Posts {
         }
     }
 
-    /// Sends a response. Receipts in it are served once the kernel has taken its last byte. Gives whether the connection
+    /// Sends a response, the `last` one or not. Receipts in it are served once the kernel has taken its last byte. Gives whether the connection
     /// can be used again.
     ///
     /// # Errors
     /// When the peer is gone, or took nothing for as long as it may.
-    pub(super) async fn send(&mut self, mut response: Response, stopping: bool, metrics: &Metrics) -> io::Result<bool> {
+    pub(super) async fn send(&mut self, mut response: Response, last: bool, metrics: &Metrics) -> io::Result<bool> {
         let receipts = response.extensions_mut().remove::<OnSent>();
         let (parts, mut body) = response.into_parts();
         let length = body.size_hint().exact();
-        let close = stopping || length.is_none() || parts.headers.contains_key(CONNECTION);
+        let close = last || length.is_none() || parts.headers.contains_key(CONNECTION);
         let mut out = response_head(&parts, length, close, SystemTime::now());
         drop(parts);
         let patience = self.settings.write_timeout;
@@ -120,12 +124,12 @@ impl Posts {
     async fn write(&mut self, mut out: impl Buf, patience: Duration, metrics: &Metrics) -> io::Result<()> {
         while out.has_remaining() {
             match tokio::time::timeout(patience, self.tcp.write_buf(&mut out)).await {
-                Ok(written) => written?,
+                Ok(written) => metrics.sent_bytes.inc_by(written? as u64),
                 Err(_) => {
                     metrics.limit(Limit::WriteTime);
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-            };
+            }
         }
         Ok(())
     }

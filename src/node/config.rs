@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::delivery_config::{RetentionConfig, ServicesConfig};
+use super::limits_config::Limits;
+use super::log_config::LogSettings;
 use super::redis_config::RedisConfig;
 use super::written::{address, duration, mounts, write_duration, write_mounts};
 use crate::bayeux::{Dialect, message};
@@ -37,6 +39,17 @@ pub struct Config {
     /// Clients that must handshake again are spread over this time (Faye dialect).
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub handshake_spread: Duration,
+    /// How long a node that is asked to stop goes on as before, but not ready: until balancers have noticed.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub drain_grace: Duration,
+    /// Over this time a node that is asked to stop then sends its clients to the other nodes, evenly. Without other nodes
+    /// (memory engine) it does not wait.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub drain_timeout: Duration,
+    /// How old a connection may become, give or take a tenth; 0 for any age. Its client connects again then, to another
+    /// node maybe: so that new nodes get their share.
+    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
+    pub max_connection_age: Duration,
     /// How long connections may take to end when the node stops.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub stop_timeout: Duration,
@@ -64,6 +77,8 @@ pub struct Config {
     /// How often an idle event stream gets a comment.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub eventsource_ping: Duration,
+    /// Near this many bytes of resident memory a node is not ready for new clients; 0 for what its container may use.
+    pub memory_limit_bytes: usize,
     /// Whether the public listener shows a page at `/`, with a chat and a live view, and what it needs.
     pub page: bool,
     /// What is kept for subscribers to come. The same on all nodes.
@@ -88,76 +103,6 @@ pub enum EngineKind {
     Redis,
 }
 
-/// Bounds of a node. At each, the peer gets a clear error and a counter rises (`docs/design.md`, "Bounds").
-#[derive(Debug, Clone, PartialEq, Deserialize, serde::Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Bytes of a request body or WebSocket message.
-    pub body_bytes: usize,
-    /// Messages in one request or frame.
-    pub batch_messages: usize,
-    /// Nesting of arrays and objects in a request or frame.
-    pub json_depth: usize,
-    /// Sessions.
-    pub sessions: usize,
-    /// Subscriptions of one session.
-    pub subscriptions: usize,
-    /// Bytes of a channel name.
-    pub channel_bytes: usize,
-    /// Segments of a channel name.
-    pub channel_depth: usize,
-    /// Messages that wait for one client before it reads from the log.
-    pub outbox_messages: usize,
-    /// Bytes that wait for one client before it reads from the log.
-    pub outbox_bytes: usize,
-    /// Bytes of messages in one poll's reply.
-    pub reply_bytes: usize,
-    /// Client connections.
-    pub connections: usize,
-    /// Time for a request's head, from its first byte.
-    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
-    pub header_timeout: Duration,
-    /// Time for a request's body.
-    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
-    pub body_timeout: Duration,
-    /// Time that a connection may be open without a request, or a socket without a session.
-    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
-    pub idle_timeout: Duration,
-    /// Time that a peer may take nothing of what is written to it.
-    #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
-    pub write_timeout: Duration,
-    /// Entries of one log.
-    pub log_entries: usize,
-    /// Channels that are kept for subscribers to come.
-    pub retained_channels: usize,
-    /// Bytes of one log (memory engine).
-    pub log_bytes: usize,
-    /// Bytes of all logs (memory engine).
-    pub memory_bytes: usize,
-}
-
-/// How to log.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LogSettings {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,weft::session=debug`.
-    pub level: String,
-    /// Form of the lines.
-    pub format: LogFormat,
-}
-
-/// Form of the log's lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
-#[serde(rename_all = "lowercase", try_from = "String")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    Auto,
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
 /// What the command line says; `None` leaves a value to the environment, the file or the default.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
@@ -173,6 +118,8 @@ pub struct Overrides {
     pub redis_url: Option<String>,
     /// `--timeout`
     pub timeout: Option<String>,
+    /// `--drain-timeout`
+    pub drain_timeout: Option<String>,
     /// `--log-level`
     pub log_level: Option<String>,
     /// `--log-format`
@@ -230,32 +177,6 @@ impl TryFrom<String> for EngineKind {
     }
 }
 
-impl TryFrom<String> for LogFormat {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        match name.as_str() {
-            "auto" => Ok(Self::Auto),
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("unknown log format `{name}`: use `auto`, `text` or `json`")),
-        }
-    }
-}
-
-impl LogSettings {
-    /// Whether the level is made of levels and directives. A bare word that is no level would be taken for the name of
-    /// a module, and silence everything else.
-    fn is_level(&self) -> bool {
-        let known = |level: &str| level.parse::<tracing::level_filters::LevelFilter>().is_ok();
-        let directive = |text: &str| match text.rsplit_once('=') {
-            Some((target, level)) => !target.trim().is_empty() && known(level.trim()),
-            None => known(text.trim()),
-        };
-        self.level.split(',').all(directive)
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         let mount = |path: &str, dialect| Mount::new(path, dialect).ok();
@@ -265,12 +186,16 @@ impl Default for Config {
             mounts: mount("/bayeux", Dialect::Faye).into_iter().chain(mount("/cometd", Dialect::CometD)).collect(),
             timeout: Duration::from_secs(45),
             handshake_spread: Duration::from_secs(5),
+            drain_grace: Duration::ZERO,
+            drain_timeout: Duration::from_secs(30),
+            max_connection_age: Duration::ZERO,
             stop_timeout: Duration::from_secs(10),
             outage_grace: Duration::from_secs(60),
             max_inactivity: Duration::ZERO,
             idempotency_window: Duration::from_secs(60),
             retention: Vec::new(),
             services: ServicesConfig::default(),
+            memory_limit_bytes: 0,
             page: true,
             engine: EngineKind::Auto,
             redis: RedisConfig::default(),
@@ -280,38 +205,6 @@ impl Default for Config {
             limits: Limits::default(),
             log: LogSettings::default(),
         }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            body_bytes: 1 << 20,
-            batch_messages: 1000,
-            json_depth: 100,
-            sessions: 1_000_000,
-            subscriptions: 1000,
-            channel_bytes: 512,
-            channel_depth: 32,
-            outbox_messages: 1000,
-            outbox_bytes: 1 << 20,
-            reply_bytes: 1 << 20,
-            connections: 100_000,
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(75),
-            write_timeout: Duration::from_secs(30),
-            log_entries: 10_000,
-            retained_channels: 100_000,
-            log_bytes: 64 << 20,
-            memory_bytes: 1 << 30,
-        }
-    }
-}
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Auto }
     }
 }
 
@@ -337,6 +230,7 @@ impl Config {
             ("engine", &overrides.engine),
             ("redis.url", &overrides.redis_url),
             ("timeout", &overrides.timeout),
+            ("drain_timeout", &overrides.drain_timeout),
             ("log.level", &overrides.log_level),
             ("log.format", &overrides.log_format),
         ];
@@ -370,14 +264,7 @@ impl Config {
             let given = humantime::format_duration(self.timeout);
             return wrong("timeout", &format!("must be between 100ms and 1h, not {given}"));
         }
-        if !self.log.is_level() {
-            let allowed =
-                "must be off, error, warn, info, debug or trace, or directives such as info,weft::session=debug";
-            return Err(ConfigError::Value {
-                key: "log.level",
-                problem: format!("{allowed}, not `{}`", self.log.level),
-            });
-        }
+        self.log.check()?;
         if self.mounts.is_empty() {
             return wrong("mounts", "must name at least one path, as in [\"/bayeux\", \"/cometd=cometd\"]");
         }
@@ -402,6 +289,9 @@ impl Config {
         }
         for (key, duration) in [
             ("handshake_spread", self.handshake_spread),
+            ("drain_grace", self.drain_grace),
+            ("drain_timeout", self.drain_timeout),
+            ("max_connection_age", self.max_connection_age),
             ("stop_timeout", self.stop_timeout),
             ("outage_grace", self.outage_grace),
             ("max_inactivity", self.max_inactivity),
@@ -411,30 +301,7 @@ impl Config {
                 return wrong(key, "must be at most 1day");
             }
         }
-        let counts = [
-            ("limits.body_bytes", self.limits.body_bytes, 1024),
-            ("limits.batch_messages", self.limits.batch_messages, 1),
-            ("limits.json_depth", self.limits.json_depth, 4),
-            ("limits.sessions", self.limits.sessions, 1),
-            ("limits.subscriptions", self.limits.subscriptions, 1),
-            ("limits.channel_bytes", self.limits.channel_bytes, 16),
-            ("limits.channel_depth", self.limits.channel_depth, 4),
-            ("limits.outbox_messages", self.limits.outbox_messages, 1),
-            ("limits.outbox_bytes", self.limits.outbox_bytes, 1024),
-            ("limits.reply_bytes", self.limits.reply_bytes, 1024),
-            ("limits.connections", self.limits.connections, 1),
-            ("limits.log_entries", self.limits.log_entries, 1),
-            ("limits.log_bytes", self.limits.log_bytes, 1024),
-            ("limits.memory_bytes", self.limits.memory_bytes, 1024),
-        ];
-        for (key, value, least) in counts {
-            if value < least {
-                return Err(ConfigError::Value { key, problem: format!("must be at least {least}") });
-            }
-        }
-        if self.limits.channel_depth > 1000 {
-            return wrong("limits.channel_depth", "must be at most 1000");
-        }
+        self.limits.check()?;
         self.check_delivery()?;
         self.check_redis()
     }
@@ -487,7 +354,12 @@ impl Config {
             websocket_ping: self.websocket_ping,
             websocket_pong: self.websocket_pong,
             eventsource_ping: self.eventsource_ping,
+            max_connection_age: self.oldest(),
         }
+    }
+
+    fn oldest(&self) -> Option<Duration> {
+        Some(self.max_connection_age).filter(|age| !age.is_zero())
     }
 
     pub(super) fn listener_settings(&self) -> listen::Settings {
@@ -496,6 +368,7 @@ impl Config {
             header_timeout: self.limits.header_timeout,
             idle_timeout: self.limits.idle_timeout,
             write_timeout: self.limits.write_timeout,
+            max_age: self.oldest(),
         }
     }
 }

@@ -275,7 +275,7 @@ impl Server {
     /// A reply as JSON; `None` when an extension drops it.
     pub async fn encode(&self, reply: Message, request: &RequestInfo) -> Option<Vec<u8>> {
         if reply.successful == Some(false) {
-            self.metrics().refused.inc();
+            self.metrics().refused(reply.error.as_deref().unwrap_or_default());
         }
         if !self.rewrites_deliveries() {
             return Some(reply.encode());

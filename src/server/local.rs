@@ -150,9 +150,15 @@ impl Drop for LocalClient {
 impl LocalSubscription {
     /// The next message: its channel and its JSON object. `None` when the client is gone.
     pub async fn next(&mut self) -> Option<(Channel, Message)> {
+        let (delivery, message) = self.next_delivery().await?;
+        Some((delivery.channel.clone(), message))
+    }
+
+    /// As [`LocalSubscription::next`], with its place in the log.
+    pub(crate) async fn next_delivery(&mut self) -> Option<(Arc<Delivery>, Message)> {
         let delivery = self.queue.recv().await?;
         let message = Message::from_delivery(delivery.json())?;
-        Some((delivery.channel.clone(), message))
+        Some((delivery, message))
     }
 
     /// How often the client's session was lost so far, so that messages may be missing (the log no longer held what it

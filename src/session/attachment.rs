@@ -15,7 +15,8 @@ use super::outbox::{Mode, State};
 use crate::bayeux::Pattern;
 use crate::engine::Subscription;
 use crate::engine::{
-    Attached, Commit, Cursor, Delivery, Epoch, Form, Position, Progress, Reach, Replayed, SessionId, Traits, Version,
+    Attached, Commit, Cursor, Delivery, Epoch, Form, LinkKind, Position, Progress, Reach, Replayed, SessionId, Traits,
+    Version,
 };
 use crate::hub::{MemberId, Receiver};
 
@@ -61,6 +62,7 @@ pub trait Outlet: Send + Sync {
 pub struct Attachment {
     session: SessionId,
     epoch: Epoch,
+    kind: LinkKind,
     connect_id: Option<Box<str>>,
     /// A repeated poll delivers nothing past this.
     pub(super) ceiling: Option<Reach>,
@@ -75,6 +77,7 @@ impl Attachment {
     pub(super) fn new(
         session: SessionId,
         attached: Attached,
+        kind: LinkKind,
         connect_id: Option<&str>,
         member: MemberId,
         limits: Limits,
@@ -102,7 +105,7 @@ impl Attachment {
         };
         let connect_id = connect_id.map(Into::into);
         let (state, changed) = (Mutex::new(state), Notify::new());
-        Self { session, epoch, connect_id, ceiling, traits, member, limits, state, changed }
+        Self { session, epoch, kind, connect_id, ceiling, traits, member, limits, state, changed }
     }
 
     /// The session.
@@ -113,6 +116,11 @@ impl Attachment {
     /// The epoch under which it writes.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// What holds it.
+    pub fn kind(&self) -> LinkKind {
+        self.kind
     }
 
     /// The connect that made it.
@@ -169,6 +177,12 @@ impl Attachment {
     /// Why it is over, if it is.
     pub fn ended(&self) -> Option<End> {
         self.state.lock().end
+    }
+
+    /// Whether it reads from the logs because its outbox was full, and how many messages and bytes wait in that.
+    pub(super) fn load(&self) -> (bool, usize, usize) {
+        let state = self.state.lock();
+        (state.mode == Mode::Behind, state.outbox.len(), state.outbox_bytes)
     }
 
     /// Ends it. The first reason stays.

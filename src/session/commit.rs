@@ -55,6 +55,7 @@ impl Sessions {
             match self.store().commit(&items).await {
                 Ok(outcomes) => {
                     for ((dirty, outcome), item) in batch.into_iter().zip(outcomes).zip(&items) {
+                        self.metrics().commits.inc_by(u64::from(outcome == CommitOutcome::Committed));
                         if outcome == CommitOutcome::Committed && item.progress == Progress::Confirmed {
                             dirty.attachment.committed(&item.upto);
                         }

@@ -7,6 +7,7 @@ use super::attachment::Attachment;
 use super::outbox::Mode;
 use crate::bayeux::Pattern;
 use crate::engine::{Cursor, Delivery, Position, Replayed, Snapshot, Subscription, Version};
+use crate::metrics::LogRead;
 
 /// Names one run of a refresh: whatever happens meanwhile makes it void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,18 @@ pub(super) struct ReplayPlan {
     pub(super) pattern: Pattern,
     pub(super) since: Position,
     pub(super) from: Position,
+}
+
+impl Ticket {
+    /// Why the logs are to be read.
+    pub(super) fn reason(self) -> LogRead {
+        match self {
+            Self { resync: true, .. } => LogRead::Resync,
+            Self { behind: true, .. } => LogRead::Behind,
+            Self { generation: 0, .. } => LogRead::Attach,
+            _ => LogRead::Hole,
+        }
+    }
 }
 
 impl Attachment {

@@ -58,6 +58,7 @@ impl Drop for Receipt {
     fn drop(&mut self) {
         let Some((session, epoch, connect_id)) = self.record.take() else { return };
         self.sessions.metrics().replies_broken.inc();
+        self.sessions.metrics().rewinds.inc();
         let sessions = self.sessions.clone();
         self.sessions.spawn("release an unwritten reply", async move {
             sessions.store().release(&session, epoch, connect_id.as_deref()).await

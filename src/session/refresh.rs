@@ -6,7 +6,7 @@ use super::attachment::{Attachment, End};
 use super::registry::Sessions;
 use crate::engine::{Ended, Engine, EngineError, Read, ReadRequest, Replay, ReplayRequest, Subscriptions};
 use crate::hub::Receiver;
-use crate::metrics::Limit;
+use crate::metrics::{Limit, LogRead};
 
 impl Sessions {
     /// Brings an attachment up to date: subscriptions if in doubt, the feed of every log, then all logs as one
@@ -59,6 +59,7 @@ impl Sessions {
                     max_messages: limits.outbox_messages,
                     max_bytes: limits.outbox_bytes,
                 };
+                self.metrics().log_read(LogRead::Replay);
                 match store.replay(request).await? {
                     Replay::Chunk { deliveries, through, gap } => {
                         self.metrics().replayed.inc_by(deliveries.len() as u64);
@@ -95,6 +96,7 @@ impl Sessions {
                 max_messages: limits.outbox_messages,
                 max_bytes: limits.outbox_bytes,
             };
+            self.metrics().log_read(ticket.reason());
             match store.read(request).await? {
                 Read::Snapshot(snapshot) => {
                     if snapshot.gap {

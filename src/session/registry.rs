@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use super::attachment::{Attachment, End, Limits};
 use super::committer::Committer;
 use crate::engine::{
-    Attach, AttachRequest, Claim, Control, ControlKind, EndedSession, Engine, EngineError, Epoch, Link, SessionId,
-    Store, Version,
+    Attach, AttachRequest, Claim, Control, ControlKind, EndedSession, Engine, EngineError, Epoch, Link, LinkKind,
+    SessionId, Store, Version,
 };
 use crate::hub::{ControlSink, Hub, Receiver};
 use crate::metrics::Metrics;
@@ -53,6 +53,8 @@ struct Inner {
 struct Registry {
     slots: HashMap<SessionId, Slot>,
     contention: HashMap<SessionId, (Instant, u32)>,
+    /// Polls that come now are answered at once: their clients shall go elsewhere.
+    leaving: bool,
     stopping: bool,
 }
 
@@ -235,7 +237,8 @@ impl Sessions {
         let acks = attached.traits.ack && matches!(claim, Some(Claim::Ack(_)));
         let (heads, clock) = (attached.heads.clone(), attached.clock.clone());
         let member = self.0.hub.member_id();
-        let attachment = Arc::new(Attachment::new(session.clone(), attached, connect_id, member, self.0.limits));
+        let attachment =
+            Arc::new(Attachment::new(session.clone(), attached, link.kind(), connect_id, member, self.0.limits));
         let receiver: Arc<dyn Receiver> = attachment.clone();
         for pattern in attachment.patterns() {
             self.0.hub.join(member, &receiver, &pattern);
@@ -261,6 +264,16 @@ impl Sessions {
                 attachment.end(End::Stopping);
             }
         }
+    }
+
+    /// From now on polls end as soon as they begin.
+    pub(super) fn start_leaving(&self) {
+        self.0.registry.lock().leaving = true;
+    }
+
+    /// Looks at everything that holds a session on this node, under the lock.
+    pub(super) fn with_attachments<T>(&self, look: impl FnOnce(&mut dyn Iterator<Item = &Arc<Attachment>>) -> T) -> T {
+        look(&mut self.0.registry.lock().slots.values().filter_map(|slot| slot.current.as_ref()))
     }
 
     /// Forgets an attachment that its transport is done with.
@@ -325,7 +338,7 @@ impl<'a> Attaching<'a> {
     fn install(&self, attachment: &Arc<Attachment>) {
         let mut guard = self.sessions.0.registry.lock();
         let registry = &mut *guard;
-        if registry.stopping {
+        if registry.stopping || (registry.leaving && attachment.kind() == LinkKind::Poll) {
             attachment.end(End::Stopping);
         }
         // `begin` made the slot, and it stays while an attach is under way.

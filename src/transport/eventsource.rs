@@ -14,10 +14,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use warp::reply::{Reply, Response};
 
-use super::{Arrival, Mount, Web, cors, reply};
+use super::{Arrival, Mount, Web, cors, old_at, reply};
 use crate::engine::{Cursor, Epoch, LastEvent, Link, Position, Progress, Reach, SessionId};
+use crate::metrics::Moved;
 use crate::server::{RequestInfo, Transport};
-use crate::session::{AttachOutcome, Held, Step};
+use crate::session::{AttachOutcome, End, Held, Step};
 
 /// Bytes that are taken for the stream at once.
 const TAKE: usize = 64 * 1024;
@@ -87,7 +88,7 @@ struct Stream {
 impl Stream {
     async fn run(self) {
         self.pump().await;
-        if self.held.ended().is_none()
+        if matches!(self.held.ended(), None | Some(End::Stopping))
             && let Err(error) = self.held.detach(Progress::Flushed).await
         {
             tracing::debug!(%error, "could not detach an event stream");
@@ -102,7 +103,13 @@ impl Stream {
         }
         let ping = self.web.settings().eventsource_ping;
         let mut ping_at = Instant::now() + ping;
+        let old_at = old_at(self.web.settings().max_connection_age);
         loop {
+            if old_at.is_some_and(|old_at| old_at <= Instant::now()) {
+                // Seen with the next message or comment: soon enough, and without a timer of its own.
+                self.web.server().metrics().moved(Moved::Age);
+                return;
+            }
             let step = tokio::select! {
                 step = self.held.next() => step,
                 () = self.sender.closed() => return,

@@ -93,7 +93,8 @@ impl Web {
 
     /// The counters.
     pub(super) fn metrics(&self) -> Response {
-        reply::response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.server().metrics().render())
+        let text = self.server().metrics().render(&self.server().sessions().census());
+        reply::response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
     }
 }
 

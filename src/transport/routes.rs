@@ -11,7 +11,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::websocket::{self, TakeStream};
-use super::{Arrival, Mount, Web, cors, files, pages, reply};
+use super::{Arrival, LogHandle, Mount, Web, cors, files, pages, reply};
 
 /// Everything on the public listener. Requests must carry an [`Arrival`], and a [`TakeStream`] where they can become
 /// sockets.
@@ -30,19 +30,22 @@ pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
 }
 
 /// Everything on the internal listener.
-pub fn internal_routes(web: Web) -> BoxedFilter<(Response,)> {
-    warp::ext::get::<Arrival>()
-        .then(move |arrival: Arrival| {
-            let web = web.clone();
+pub fn internal_routes(web: Web, log: Option<LogHandle>) -> BoxedFilter<(Response,)> {
+    warp::method()
+        .and(warp::ext::get::<Arrival>())
+        .and(warp::body::stream())
+        .then(move |method: Method, arrival: Arrival, body| {
+            let (web, log) = (web.clone(), log.clone());
             async move {
                 match arrival.uri.path() {
                     "/healthz" => pages::healthz(),
                     "/readyz" => web.readyz(),
                     "/metrics" => web.metrics(),
                     "/status.json" => web.status().await,
+                    "/log/level" => web.log_level(log.as_ref(), &method, body).await,
                     _ => reply::plain(
                         StatusCode::NOT_FOUND,
-                        "Not found: try /healthz, /readyz, /metrics or /status.json\n",
+                        "Not found: try /healthz, /readyz, /metrics, /status.json or /log/level\n",
                     ),
                 }
             }

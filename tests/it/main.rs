@@ -13,6 +13,7 @@ mod golden;
 mod listener;
 mod loss;
 mod malformed;
+mod operation;
 mod process;
 mod races;
 mod redis;

@@ -23,6 +23,7 @@ use super::settings::redacted;
 use super::shared::{Shared, hint, warn_of_eviction};
 use crate::bayeux::Pattern;
 use crate::engine::{EngineError, FeedEvent};
+use crate::metrics::RedisLink;
 
 /// Requests that may wait; callers wait for a place.
 const QUEUE: usize = 1024;
@@ -128,7 +129,7 @@ impl FeedHandle {
 impl FeedLoop {
     /// Keeps the feed up, until the last handle is gone or nobody reads it any more.
     pub(super) async fn run(mut self) {
-        let mut failed = 0;
+        let (mut failed, mut connected) = (0, false);
         while !self.events.is_closed() && !self.requests.is_closed() {
             // An error means that the last handle is gone.
             if self.held_down.wait_for(|down| !*down).await.is_err() {
@@ -138,6 +139,9 @@ impl FeedLoop {
                 Ok((connection, line, generation)) => {
                     if failed > 0 {
                         tracing::info!("Redis is back");
+                    }
+                    if std::mem::replace(&mut connected, true) {
+                        self.shared.metrics.reconnected(RedisLink::Feed);
                     }
                     let since = Instant::now();
                     // An error means that nobody reads the feed any more.

@@ -16,6 +16,7 @@ use super::scripts::Script;
 use super::settings::RedisSettingsError;
 use super::shared::{Shared, engine_error, is_fatal};
 use crate::engine::EngineError;
+use crate::metrics::RedisLink;
 
 /// Commands that may wait on one connection; callers wait for a place.
 const PIPELINE: usize = 1024;
@@ -154,6 +155,9 @@ impl Lane {
             Ok((connection, generation)) => {
                 *attempts = Attempts::default();
                 let number = self.count.fetch_add(1, Ordering::Relaxed);
+                if number > 0 {
+                    self.shared.metrics.reconnected(RedisLink::Commands);
+                }
                 let clone = MultiplexedConnection::clone(&connection);
                 *self.live.lock() = Some(Live { number, generation, connection });
                 Ok((number, clone))

@@ -54,6 +54,31 @@ impl Scripts {
         &SCRIPTS
     }
 
+    /// Each of them.
+    pub(super) fn all(&self) -> [&Script; 19] {
+        [
+            &self.active,
+            &self.attach,
+            &self.commit,
+            &self.conclude,
+            &self.create,
+            &self.end,
+            &self.heartbeat,
+            &self.meet,
+            &self.publish,
+            &self.read,
+            &self.record,
+            &self.release,
+            &self.replay,
+            &self.subscribe,
+            &self.subscriptions,
+            &self.sweep,
+            &self.touch,
+            &self.unsubscribe,
+            &self.written,
+        ]
+    }
+
     fn with_skew(skew: &str) -> Self {
         let script = |name: &'static str, parts: &[&str]| {
             let source = parts.join("\n").replace(SKEW, skew);

@@ -1,16 +1,19 @@
 //! What the connections of one node have in common: names, scripts, what was seen, and which Redis it is.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::keys::Keys;
 use super::scripts::{Script, Scripts};
 use super::settings::RedisSettings;
 use crate::engine::{EngineError, NodeId, Position};
+use crate::metrics::Metrics;
 
 /// Shared by all connections of one node.
 pub(super) struct Shared {
@@ -26,14 +29,17 @@ pub(super) struct Shared {
     generation: watch::Sender<u64>,
     /// Asks the feed to connect anew.
     pub(super) doubt: Notify,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Shared {
-    pub(super) fn new(settings: RedisSettings, node: NodeId, keys: Keys) -> Self {
+    pub(super) fn new(settings: RedisSettings, node: NodeId, keys: Keys, metrics: Arc<Metrics>) -> Self {
         let scripts = if settings.time_travel { Scripts::time_travelling() } else { Scripts::real() };
         let (acknowledged, seen) = (AtomicU64::new(0), AtomicU64::new(0));
+        scripts.all().iter().for_each(|script| metrics.expect_script(script.name));
         let (met, doubt) = (Mutex::new(None), Notify::new());
-        Self { settings, node, keys, scripts, acknowledged, seen, met, generation: watch::Sender::new(0), doubt }
+        let generation = watch::Sender::new(0);
+        Self { settings, node, keys, scripts, acknowledged, seen, met, generation, doubt, metrics }
     }
 
     /// Notes a position that Redis has acknowledged a write with.
@@ -68,6 +74,18 @@ impl Shared {
 
     /// Runs a script; one that Redis does not know (yet, or any more) is loaded first. Nothing of it has happened then.
     pub(super) async fn run(
+        &self,
+        connection: &mut MultiplexedConnection,
+        script: &Script,
+        command: &Cmd,
+    ) -> Result<Value, RedisError> {
+        let start = Instant::now();
+        let outcome = self.run_or_load(connection, script, command).await;
+        self.metrics.redis_call(script.name, outcome.is_ok(), start.elapsed());
+        outcome
+    }
+
+    async fn run_or_load(
         &self,
         connection: &mut MultiplexedConnection,
         script: &Script,

@@ -21,11 +21,11 @@ use super::wire::{Event, Gone, Wire};
 use crate::bayeux::BayeuxError;
 use crate::bayeux::message::{self, Message, ParseError};
 use crate::engine::{Cursor, EngineError, PartitionId, Reach};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, Moved};
 use crate::server::{Bound, FrameOutcome, HeldConnect, Notice, OwnedClaim, RequestInfo, SocketClose};
 use crate::session::{Held, Step};
-use crate::transport::Web;
 use crate::transport::answer::sentence;
+use crate::transport::{Web, old_at};
 
 /// Pause after an engine call failed.
 const RETRY: Duration = Duration::from_millis(500);
@@ -58,6 +58,8 @@ pub(super) struct Connection {
     heard: Instant,
     /// When it last sent a frame of its own accord.
     spoke: Instant,
+    /// When it has become so old that its client shall connect anew.
+    old_at: Option<Instant>,
     /// Since when the kernel has taken nothing of what is queued, as far as was looked, and what it had taken before.
     stuck_since: Option<(Instant, u64)>,
 }
@@ -81,6 +83,7 @@ pub(super) async fn open(web: Web, request: RequestInfo, stream: Stream) -> Box<
         pings: Pings::new(now, web.settings().websocket_ping),
         heard: now,
         spoke: now,
+        old_at: old_at(web.settings().max_connection_age),
         stuck_since: None,
         web,
     })
@@ -130,6 +133,9 @@ impl Connection {
     fn deadline(&self) -> Instant {
         let settings = self.web.settings();
         let mut deadline = self.pings.due;
+        if let Some(old_at) = self.old_at {
+            deadline = deadline.min(old_at);
+        }
         if let Some((_, at)) = &self.connect {
             deadline = deadline.min(*at);
         }
@@ -275,6 +281,7 @@ impl Connection {
                 held.confirm(&upto.clone().into());
                 // On one socket replies arrive in order: what this one does not acknowledge has not arrived.
                 if upto.get(partition) < held.sent().cursor.get(partition) {
+                    self.web.server().metrics().rewinds.inc();
                     held.rewind(&upto);
                 }
             }
@@ -402,6 +409,10 @@ impl Connection {
         if self.held.is_none() && now >= self.spoke + settings.idle_timeout {
             self.web.server().metrics().limit(Limit::Idle);
             return Err(Finish::Close(CloseCode::Normal, "idle"));
+        }
+        if self.old_at.is_some_and(|old_at| now >= old_at) {
+            self.web.server().metrics().moved(Moved::Age);
+            return Err(Finish::Close(CloseCode::Away, "connection is old: connect again"));
         }
         if let Some((connect, _)) = self.connect.take_if(|(_, at)| now >= *at) {
             self.answer(connect).await;

@@ -57,7 +57,7 @@ impl Out {
     }
 
     /// Hands `frames` to the kernel, and keeps what it does not take.
-    fn write_now(&mut self, frames: &[u8]) {
+    fn write_now(&mut self, frames: &[u8]) -> usize {
         // An error shows again when the task writes the rest, and ends the connection.
         let written = self.tcp.try_write(frames).unwrap_or(0);
         self.total += written as u64;
@@ -65,6 +65,7 @@ impl Out {
             self.bytes.extend_from_slice(rest);
             self.news = true;
         }
+        written
     }
 }
 
@@ -126,11 +127,15 @@ impl SocketOutlet {
         if out.taken == 0 && !out.bytes.is_empty() {
             let bytes = std::mem::take(&mut out.bytes);
             match out.tcp.try_write(&bytes) {
-                Ok(count) if count == bytes.len() => out.total += count as u64,
+                Ok(count) if count == bytes.len() => {
+                    out.total += count as u64;
+                    self.metrics.sent_bytes.inc_by(count as u64);
+                }
                 outcome => {
                     // An error shows again, and ends the connection, in the next turn.
                     out.taken = outcome.unwrap_or(0);
                     out.total += out.taken as u64;
+                    self.metrics.sent_bytes.inc_by(out.taken as u64);
                     out.bytes = bytes;
                 }
             }
@@ -147,6 +152,7 @@ impl SocketOutlet {
                 count => {
                     out.taken += count;
                     out.total += count as u64;
+                    self.metrics.sent_bytes.inc_by(count as u64);
                 }
             }
         }
@@ -171,11 +177,12 @@ impl Outlet for SocketOutlet {
         if count == 0 {
             return;
         }
-        out.write_now(scratch);
+        let written = out.write_now(scratch);
         out.news |= !std::mem::replace(&mut out.uncovered, true);
         let news = out.news;
         drop(guard);
         self.metrics.delivered.inc_by(count);
+        self.metrics.sent_bytes.inc_by(written as u64);
         if news {
             self.task.wake();
         }
@@ -213,7 +220,10 @@ impl AsyncRead for Duplex {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.read).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.read).poll_read(context, buffer);
+        self.outlet.metrics.received_bytes.inc_by((buffer.filled().len() - before) as u64);
+        outcome
     }
 }
 

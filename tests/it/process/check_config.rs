@@ -68,6 +68,46 @@ async fn the_defaults_are_as_documented() {
     assert_eq!(shown["mounts"], toml::Value::from(vec!["/bayeux=faye", "/cometd=cometd"]));
 }
 
+/// The tables of the documentation have every setting, with its variable and its default.
+#[tokio::test]
+async fn every_setting_is_documented() {
+    let page = include_str!("../../../docs/configuration.md");
+    // By the part of the variable's name behind the prefix: keys of tables are written without the table.
+    let rows: std::collections::BTreeMap<_, _> = page
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<_> = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect();
+            let [key, default, variable, ..] = &cells[..] else { return None };
+            let named = variable.split(' ').next()?.strip_prefix("WEFT_");
+            Some((named.map_or_else(|| key.to_uppercase(), str::to_owned), default.clone()))
+        })
+        .collect();
+    let mut settings = Vec::new();
+    for (key, value) in table(&printed(weft(&["check-config"])).await) {
+        match value {
+            toml::Value::Table(inner) => {
+                settings.extend(inner.into_iter().map(|(name, value)| (format!("{key}.{name}"), value)));
+            }
+            value => settings.push((key, value)),
+        }
+    }
+    assert!(settings.len() > 40, "{settings:?}");
+    for (key, value) in settings {
+        let variable = key.to_uppercase().replace('.', "__");
+        let documented =
+            rows.get(&variable).unwrap_or_else(|| panic!("docs/configuration.md does not have WEFT_{variable}"));
+        let written = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(truth) => truth.to_string(),
+            _ => continue,
+        };
+        let plain = |text: &str| if text == "0s" { "0".to_owned() } else { text.replace(['_', ','], "") };
+        // The engine shown is the one that `auto` comes to.
+        assert!(key == "engine" || plain(documented) == plain(&written), "{key}: {written}, but {documented}");
+    }
+}
+
 #[tokio::test]
 async fn durations_are_read_in_every_form() {
     for (written, shown) in [("45s", "45s"), ("500ms", "500ms"), ("30", "30s"), ("0.5", "500ms"), ("1m 30s", "1m 30s")]

@@ -7,6 +7,7 @@ mod pages;
 mod serving;
 mod signals;
 mod talking;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

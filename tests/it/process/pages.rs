@@ -67,7 +67,13 @@ async fn counters_are_in_the_form_that_prometheus_reads() {
         match line.strip_prefix("# ") {
             Some(comment) => match comment.split_once(' ') {
                 Some(("HELP", help)) => assert!(help.contains(' '), "a help text: {line}"),
-                Some(("TYPE", kind)) => typed.extend(kind.split(' ').next().map(str::to_owned)),
+                Some(("TYPE", kind)) => {
+                    let (name, kind) = kind.split_once(' ').expect(line);
+                    typed.push(name.to_owned());
+                    if kind == "histogram" {
+                        typed.extend(["_bucket", "_sum", "_count"].map(|end| format!("{name}{end}")));
+                    }
+                }
                 _ => panic!("an unknown comment: {line}"),
             },
             None => {

@@ -108,9 +108,9 @@ impl World {
         };
         self.nodes.lock().push((gates.clone(), backend.clone()));
         let store = Arc::new(store.with_gates(gates.clone()));
-        let hub = Arc::new(Hub::new(store.clone(), linger));
-        let tasks = TaskTracker::new();
         let metrics = Arc::new(Metrics::new().expect("names are distinct"));
+        let hub = Arc::new(Hub::new(store.clone(), linger, metrics.clone()));
+        let tasks = TaskTracker::new();
         let sessions = Sessions::new(store.clone(), hub.clone(), limits, metrics, tasks.clone());
         let controls: Arc<dyn ControlSink> = Arc::new(sessions.clone());
         let reader = hub.clone();

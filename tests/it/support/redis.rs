@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use weft::engine::redis::{RedisNode, RedisSettings};
 use weft::engine::{Feed, NodeId};
+use weft::metrics::Metrics;
 
 use super::eventually;
 
@@ -132,7 +134,8 @@ impl Redis {
     pub async fn node_named(&self, id: NodeId, adjust: impl FnOnce(&mut RedisSettings)) -> (RedisNode, Feed) {
         let mut settings = RedisSettings { url: self.url(), time_travel: true, ..RedisSettings::default() };
         adjust(&mut settings);
-        let (node, feed, tasks) = RedisNode::new(id, settings).expect("good settings");
+        let metrics = Arc::new(Metrics::new().expect("names are distinct"));
+        let (node, feed, tasks) = RedisNode::new(id, settings, metrics).expect("good settings");
         tokio::spawn(tasks.run());
         super::soon("the feed is live", node.available()).await;
         (node, feed)

@@ -295,3 +295,46 @@ fn take_stream(upgraded: hyper::upgrade::Upgraded) -> Option<Stream> {
     let first_bytes = [&parts.read_buf[..], &unread[..]].concat().into();
     Some(Stream { tcp, first_bytes, place: Box::new(place) })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use warp::{Filter, Reply};
+
+    use super::*;
+
+    /// Whoever is in the kernel's queue when the doors close believes to be connected.
+    #[tokio::test]
+    async fn who_stands_in_the_queue_is_served() {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let mut clients = Vec::new();
+        for _ in 0..50 {
+            let mut client = TcpStream::connect(listener.address()).await.expect("a place in the queue");
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
+            clients.push(client);
+        }
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            max_connections: 100,
+            header_timeout: second,
+            idle_timeout: second,
+            write_timeout: second,
+            max_age: None,
+        };
+        let routes = warp::any().map(|| "there".into_response()).boxed();
+        let metrics = Arc::new(Metrics::new().expect("names are distinct"));
+        let (tasks, doors) = (TaskTracker::new(), Doors::default());
+        doors.closing.cancel();
+        listener.serve(settings, routes, metrics, tasks.clone(), doors).await;
+        for mut client in clients {
+            let mut answer = String::new();
+            tokio::time::timeout(10 * second, client.read_to_string(&mut answer))
+                .await
+                .expect("in time")
+                .expect("read");
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("there"), "{answer}");
+        }
+        tasks.close();
+        tokio::time::timeout(10 * second, tasks.wait()).await.expect("all connections end");
+    }
+}

@@ -85,7 +85,7 @@ async fn first_not_ready_then_nobody_new() {
     let (public, internal) = (node.public_addr(), node.internal_addr());
     let local = node.client().await.expect("a client");
     let mut stays = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..SOCKETS {
         stays.push(socket(public).await);
     }
     let mut poller = Client::connected(public).await;
@@ -118,7 +118,7 @@ async fn first_not_ready_then_nobody_new() {
     assert!(answer.closes(), "{:?}", answer.headers);
     assert!(kept.try_response().await.is_ok_and(|next| next.is_none()), "that was the last answer on it");
     // A poll is not held any more.
-    let poll = within(Duration::from_secs(2), "the poll is answered at once", poller.poll()).await;
+    let poll = within(Duration::from_millis(500), "the poll is answered at once", poller.poll()).await;
     assert_eq!(poll.reply["successful"], true);
     // Clients in the process stay to the end.
     local.publish("/a", &2).await.expect("stored");

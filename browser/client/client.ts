@@ -105,6 +105,8 @@ export class Client extends Emitter {
   private flushing = false;
   private stop: (() => void) | null = null;
   private goodbye: Promise<void> | null = null;
+  /** The goodbye is sent: nothing else is. */
+  private said = false;
   private unwatch: () => void = () => {};
 
   constructor(url: string | URL = '/bayeux', options: ClientOptions = {}) {
@@ -171,7 +173,7 @@ export class Client extends Emitter {
       subscription.fail(new BayeuxError(405, 'Invalid channel', [String(channel)]));
       return subscription;
     }
-    if (this.state === 'DISCONNECTED') {
+    if (this.state === 'DISCONNECTED' || this.goodbye) {
       subscription.end();
       subscription.fail(this.ended());
       return subscription;
@@ -209,7 +211,7 @@ export class Client extends Emitter {
     };
     if (!isChannel(channel)) return refuse(405, 'Invalid channel');
     if (text === undefined) return refuse(402, 'Missing required parameter: data');
-    if (this.state === 'DISCONNECTED') {
+    if (this.state === 'DISCONNECTED' || this.goodbye) {
       publication.fail(this.ended());
       return publication;
     }
@@ -226,12 +228,11 @@ export class Client extends Emitter {
     return publication;
   }
 
-  /** Ends the session, and the client with it. Settles within seconds, whether or not the server can be reached. */
+  /** Ends the session, once what was published is stored, and the client with it. Settles within seconds, whether or not the server can be reached. */
   disconnect(): Promise<void> {
     if (this.goodbye) return this.goodbye;
     if (this.state === 'DISCONNECTED') return Promise.resolve();
     return (this.goodbye = new Promise<void>((done) => {
-      const { link, session } = this;
       const timer = setTimeout(() => finish(), GOODBYE);
       const finish = (): void => {
         clearTimeout(timer);
@@ -239,10 +240,9 @@ export class Client extends Emitter {
         this.end(new BayeuxError('disconnected', 'the client is disconnected'));
         done();
       };
-      if (!link || !session.id) return finish();
-      this.flush();
+      if (!this.link || !this.session.id) return finish();
       this.stop = finish;
-      this.send([{ channel: '/meta/disconnect', clientId: session.id, id: this.nextId() }]);
+      this.flush();
     }));
   }
 
@@ -414,6 +414,8 @@ export class Client extends Emitter {
   private linkLost(error: LinkError): void {
     const { link, stands } = this;
     if (!link) return;
+    // The server has ended the session, and maybe its link before the answer; or it will by itself.
+    if (this.said) return this.stop?.();
     link.close();
     this.link = null;
     this.used = 0;
@@ -474,7 +476,7 @@ export class Client extends Emitter {
 
   /** Sends what is due. */
   private flush(): void {
-    if (!this.link || this.state === 'DISCONNECTED') return;
+    if (!this.link || this.said || this.state === 'DISCONNECTED') return;
     const now = Date.now();
     const until = now + PATIENCE;
     const { session } = this;
@@ -520,7 +522,14 @@ export class Client extends Emitter {
       busy = this.careful;
     }
     if (batch.length > 0) this.send(batch);
+    // By other connections than the goodbye, publishes could come after it.
+    if (this.stop && this.outbox.length === 0) return this.sayGoodbye();
     if (!this.connecting && this.connectAt <= now && this.link) this.sendConnect(now);
+  }
+
+  private sayGoodbye(): void {
+    this.said = true;
+    this.send([{ channel: '/meta/disconnect', clientId: this.session.id as string, id: this.nextId() }]);
   }
 
   private sendConnect(now: number): void {
@@ -641,6 +650,7 @@ export class Client extends Emitter {
       return;
     }
     this.connecting = null;
+    if (this.said) return session.reconnect === 'none' ? this.stop?.() : undefined;
     if (session.reconnect === 'none') return this.end(BayeuxError.parse(reply.error || 'the server wants no more'), true);
     if (!reply.successful) return this.sessionLost(BayeuxError.parse(reply.error));
     this.connectAt = Date.now() + session.interval;
@@ -671,6 +681,8 @@ export class Client extends Emitter {
   private sessionLost(error: BayeuxError): void {
     const { session } = this;
     if (!session.id) return;
+    // Nobody makes a new one only to say goodbye.
+    if (this.stop) return this.stop();
     log('warn', `session lost: ${error.message}`);
     const { stands } = this;
     session.id = null;

@@ -272,6 +272,7 @@ export declare class Client extends Emitter {
     /** Counts links: what an older one says is not heard. */
     /** The connect that was not answered: sent again under its id, which says that nothing of it arrived. */
     /** A connect was answered over the link in use. */
+    /** The goodbye is sent: nothing else is. */
     constructor(url?: string | URL, options?: ClientOptions);
     get clientId(): string | null;
     /** The transport in use. */
@@ -284,7 +285,7 @@ export declare class Client extends Emitter {
     subscribe(channels: string[], callback?: Listener, context?: unknown): Subscription<any>[];
     unsubscribe(channel: string | string[], subscription?: Subscription<any>): void;
     publish(channel: string, data: unknown, options?: PublishOptions): Publication;
-    /** Ends the session, and the client with it. Settles within seconds, whether or not the server can be reached. */
+    /** Ends the session, once what was published is stored, and the client with it. Settles within seconds, whether or not the server can be reached. */
     disconnect(): Promise<void>;
     addExtension(extension: Extension): void;
     removeExtension(extension: Extension): void;

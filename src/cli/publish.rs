@@ -41,6 +41,12 @@ pub(super) struct PublishArguments {
     /// What is given is text, not JSON.
     #[arg(long, short)]
     text: bool,
+    /// Publish the message so many times.
+    #[arg(long, value_name = "TIMES", default_value = "1", requires = "message", value_parser = clap::value_parser!(u64).range(1..))]
+    repeat: u64,
+    /// Pause before each repetition: 1s, 500ms or plain seconds.
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "repeat")]
+    repeat_delay: Option<Duration>,
     /// How long the server may take to store a message: 30s, 500ms or plain seconds.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     timeout: Duration,
@@ -65,9 +71,7 @@ async fn publish(arguments: &PublishArguments) -> anyhow::Result<()> {
         other => other.into(),
     })?;
     let outcome = match single {
-        Some(message) => {
-            client.publish_raw(&arguments.channel, message).await.map(|()| 1).map_err(|error| wrong(arguments, error))
-        }
+        Some(message) => repeatedly(arguments, &client, &message).await.map_err(|error| wrong(arguments, error)),
         None => publish_lines(arguments, &client).await,
     };
     client.close().await;
@@ -76,6 +80,17 @@ async fn publish(arguments: &PublishArguments) -> anyhow::Result<()> {
         eprintln!("weft: {count} published to {}", arguments.channel);
     }
     Ok(())
+}
+
+/// Publishes the message as often as it was asked for, each once the one before is stored; gives how often.
+async fn repeatedly(arguments: &PublishArguments, client: &Client, message: &RawValue) -> Result<u64, ClientError> {
+    for time in 0..arguments.repeat {
+        if let Some(delay) = arguments.repeat_delay.filter(|_| time > 0) {
+            tokio::time::sleep(delay).await;
+        }
+        client.publish_raw(&arguments.channel, message.to_owned()).await?;
+    }
+    Ok(arguments.repeat)
 }
 
 async fn publish_lines(arguments: &PublishArguments, client: &Client) -> anyhow::Result<u64> {

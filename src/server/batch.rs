@@ -275,7 +275,9 @@ impl Server {
     /// A reply as JSON; `None` when an extension drops it.
     pub async fn encode(&self, reply: Message, request: &RequestInfo) -> Option<Vec<u8>> {
         if reply.successful == Some(false) {
-            self.metrics().refused(reply.error.as_deref().unwrap_or_default());
+            let error = reply.error.as_deref().unwrap_or_default();
+            tracing::debug!(channel = reply.channel, session = reply.client_id, peer = ?request.peer, error, "refused");
+            self.metrics().refused(error);
         }
         if !self.rewrites_deliveries() {
             return Some(reply.encode());

@@ -1,6 +1,7 @@
 //! `weft sub` and `weft pub`, as they are used in a shell.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
@@ -93,6 +94,20 @@ async fn lines_go_in_and_come_out_in_order() {
 }
 
 #[tokio::test]
+async fn a_message_is_repeated() {
+    let (_node, url) = started().await;
+    let mut sub = Running::sub(&url, &["--raw", "--count", "3", "/a"]).await;
+    let asked = tokio::time::Instant::now();
+    let published = run(&url, &["pub", "-v", "--repeat", "3", "--repeat-delay", "200ms", "/a", "1"], "").await;
+    assert_eq!(published, (0, String::new(), "weft: 3 published to /a\n".to_owned()));
+    assert!(asked.elapsed() >= Duration::from_millis(400), "{:?}", asked.elapsed());
+    for _ in 0..3 {
+        assert_eq!(sub.line().await, "1");
+    }
+    assert_eq!(sub.code().await, 0);
+}
+
+#[tokio::test]
 async fn raw_text_and_times() {
     let (_node, url) = started().await;
     let mut raw = Running::sub(&url, &["--raw", "/a", "/b"]).await;
@@ -141,6 +156,8 @@ async fn wrong_calls_and_refusals() {
     for (arguments, input, code, text) in [
         (&["pub", "/a", "{no"][..], "", 2, "--text publishes it as it is"),
         (&["pub", "/a"], "1\n{no\n3\n", 2, "line 2 is not JSON"),
+        (&["pub", "--repeat", "0", "/a", "1"], "", 2, "--repeat"),
+        (&["pub", "--repeat", "2", "/a"], "1\n", 2, "required"),
         (&["pub", "a", "1"], "", 2, "no channel to publish to"),
         (&["pub", "/a/*", "1"], "", 2, "no channel to publish to"),
         (&["pub", "/meta/x", "1"], "", 1, "refused"),

@@ -62,6 +62,8 @@ pub(super) struct Connection {
     old_at: Option<Instant>,
     /// Since when the kernel has taken nothing of what is queued, as far as was looked, and what it had taken before.
     stuck_since: Option<(Instant, u64)>,
+    /// It is about to end: no message is sent any more.
+    leaving: bool,
 }
 
 /// Takes over a socket; [`Connection::run`] serves it. Apart, so that what is needed here only is not kept for life.
@@ -85,6 +87,7 @@ pub(super) async fn open(web: Web, request: RequestInfo, stream: Stream) -> Box<
         spoke: now,
         old_at: old_at(web.settings().max_connection_age),
         stuck_since: None,
+        leaving: false,
         web,
     })
 }
@@ -108,8 +111,7 @@ impl Connection {
             if deadline < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
-            let room = || self.publishing && self.ahead.as_ref().is_none_or(|ahead| ahead.has_room());
-            let read = (self.processing.is_none() || room()) && !self.wire.is_full();
+            let read = self.may_read();
             let deliver =
                 !self.wire.is_unflushed() && self.refreshing.is_none() && self.refresh_after <= Instant::now();
             // Where somebody has to be told of a gap, nothing comes before that.
@@ -127,6 +129,12 @@ impl Connection {
                 return finish;
             }
         }
+    }
+
+    /// Whether the next frame may be read: one order per connection, and no more replies than the peer takes.
+    fn may_read(&self) -> bool {
+        let room = || self.publishing && self.ahead.as_ref().is_none_or(|ahead| ahead.has_room());
+        (self.processing.is_none() || room()) && !self.wire.is_full()
     }
 
     /// The next moment at which something is due without anything happening.
@@ -244,7 +252,7 @@ impl Connection {
             if let Some((older, _)) = self.connect.replace((held, at)) {
                 self.answer(older).await;
             }
-            if self.held.as_ref().is_some_and(|held| held.has_gap()) {
+            if !self.leaving && self.held.as_ref().is_some_and(|held| held.has_gap()) {
                 self.push().await?;
             }
         }
@@ -322,7 +330,8 @@ impl Connection {
 
     /// Lets the hub write the session's messages as they come, where nothing has to be said, asked or rewritten first.
     fn open_outlet(&self) {
-        if let Some(held) = self.held.as_ref().filter(|_| !self.acks && !self.web.server().rewrites_deliveries()) {
+        let direct = !self.leaving && !self.acks && !self.web.server().rewrites_deliveries();
+        if let Some(held) = self.held.as_ref().filter(|_| direct) {
             held.set_outlet(Some(self.wire.outlet().clone()));
         }
     }

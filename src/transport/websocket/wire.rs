@@ -151,20 +151,16 @@ impl Wire {
         let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
     }
 
-    /// Says why and waits for the peer's answer. True when a pong to `token` came with it: the peer has read all that was
-    /// sent before. (A close frame alone may have crossed ours, from a peer that had stopped reading.)
-    pub(super) async fn close(&mut self, code: CloseCode, reason: &'static str, token: &str) -> bool {
+    /// Says why and waits for the peer's answer.
+    pub(super) async fn close(&mut self, code: CloseCode, reason: &'static str) {
         self.outlet.close();
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        let mut answered = false;
         let goodbye = async {
-            self.socket.feed(Message::Ping(token.to_owned().into())).await?;
             self.socket.send(Message::Close(Some(frame))).await?;
             let mut heard = false;
             // The codec reads nothing more after an error.
             while let Some(Ok(message)) = self.socket.next().await {
                 heard |= matches!(message, Message::Close(_));
-                answered |= matches!(message, Message::Pong(pong) if *pong == *token.as_bytes());
             }
             if !heard {
                 // An end with unread bytes is a reset, which takes from the peer what it has not read, and so the reason.
@@ -173,9 +169,8 @@ impl Wire {
             }
             Ok::<_, Error>(())
         };
-        // However it ends, and whether in time: what counts is the pong.
+        // However it ends, and whether in time: it is over.
         let _ = tokio::time::timeout(CLOSE_PATIENCE, goodbye).await;
-        answered
     }
 }
 

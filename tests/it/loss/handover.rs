@@ -39,10 +39,11 @@ async fn due_after_a_stop(answers_pings: bool) -> Vec<serde_json::Value> {
             break;
         }
     }
+    // Who is told to go is elsewhere at once, perhaps before the node has heard another word of it.
+    let due = client.poll_at_once().await.data();
     socket.send(&frame(8, &1001_u16.to_be_bytes())).await;
     drop(socket);
     soon("the node stops", stopping).await.expect("no panic");
-    let due = client.poll_at_once().await.data();
     staying.stop().await;
     due
 }

@@ -7,12 +7,14 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::super::wire::Gone;
-use super::Connection;
+use super::{Connection, poll_option};
 use crate::engine::Progress;
 use crate::session::End;
 
-/// How long a frame under way may take when the connection ends.
+/// How long a frame under way may take when the connection ends,
 const FINISH_PATIENCE: Duration = Duration::from_secs(6);
+/// and how long the peer may take to prove what it has read.
+const PONG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a connection ends.
 pub(super) enum Finish {
@@ -69,6 +71,34 @@ impl Connection {
         }
     }
 
+    /// Finishes what is under way while the peer can still talk: frames that it sent are processed, and it proves by a pong
+    /// what it has read. Only then may it be told to go: wherever it turns to, its progress is there before it.
+    async fn settle(&mut self) -> Result<(), Finish> {
+        let start = Instant::now();
+        let (pong_by, end) = (start + PONG_PATIENCE, start + FINISH_PATIENCE);
+        // A ping of its own: an answer to an earlier one proves less.
+        self.pings.open = None;
+        if let Some(held) = &self.held {
+            held.set_outlet(None);
+            if matches!(held.ended(), None | Some(End::Stopping)) {
+                self.send_ping(start);
+            }
+        }
+        loop {
+            let unproved = self.pings.open.is_some() && Instant::now() < pong_by;
+            if !unproved && self.processing.is_none() {
+                return Ok(());
+            }
+            let read = unproved && self.may_read();
+            let deadline = if unproved { pong_by } else { end };
+            tokio::select! {
+                event = self.wire.next(read) => self.on_event(event)?,
+                outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).await?,
+                () = tokio::time::sleep_until(deadline) => if deadline == end { return Ok(()) },
+            }
+        }
+    }
+
     /// Processes the frames that were read, under one deadline.
     async fn finish_frames(&mut self) {
         let deadline = Instant::now() + FINISH_PATIENCE;
@@ -78,9 +108,14 @@ impl Connection {
         {}
     }
 
-    pub(super) async fn finish(mut self: Box<Self>, finish: Finish) {
+    pub(super) async fn finish(mut self: Box<Self>, mut finish: Finish) {
+        self.leaving = true;
         // What was read before is done, so that who publishes and closes need not wait for the replies.
-        self.finish_frames().await;
+        if !matches!(finish, Finish::Close(..)) {
+            self.finish_frames().await;
+        } else if let Err(Finish::Closing) = self.settle().await {
+            finish = Finish::Closing;
+        }
         match finish {
             Finish::Gone => {}
             Finish::Closing => {
@@ -92,13 +127,8 @@ impl Connection {
                 if let Some((connect, _)) = self.connect.take() {
                     self.answer(connect).await;
                 }
-                // A token of its own: an answer to an earlier ping proves less.
-                let token = (self.pings.count + 1).to_string();
-                if self.wire.close(code, reason, &token).await
-                    && let Some(held) = &self.held
-                {
-                    self.confirm(&held.sent());
-                }
+                self.release().await;
+                self.wire.close(code, reason).await;
             }
         }
         self.release().await;

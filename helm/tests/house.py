@@ -46,6 +46,7 @@ for service in by_kind["Service"]:
 for kind in ("PodDisruptionBudget", "NetworkPolicy"):
     for one in by_kind.get(kind, []):
         selectors.append((one["spec"].get("selector") or one["spec"].get("podSelector"))["matchLabels"])
+selectors += [one["labelSelector"]["matchLabels"] for one in template["spec"]["topologySpreadConstraints"]]
 for selector in selectors:
     assert selector.items() <= labels.items(), f"{selector} selects no pod with {labels}"
 

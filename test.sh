@@ -10,9 +10,9 @@ RELEASE_BIN=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release/weft
 README_COMMANDS=('cargo run --release' './test.sh')
 SKIPPED=75 # exit code of a step that could not run and may be left out
 
-STEPS=(setup fmt clippy test doc build browser interop fuzz readme)
+STEPS=(setup fmt clippy test doc build browser interop helm ops fuzz readme)
 declare -A ABOUT=(
-  [setup]='install what is missing: chromium, redis-server, haproxy, npm packages, clients in other languages, cargo-fuzz'
+  [setup]='install what is missing: browser, servers, npm packages, clients in other languages, helm, cargo-fuzz'
   [fmt]='cargo fmt --check'
   [clippy]='cargo clippy, warnings are errors'
   [test]='cargo test: unit, integration and doc tests'
@@ -20,6 +20,8 @@ declare -A ABOUT=(
   [build]='cargo build --release'
   [browser]='the JavaScript client: types, size, and what is built is true to its source (needs: setup)'
   [interop]="other people's clients against the release build (needs: setup build)"
+  [helm]='the chart, the alerts and the dashboard (needs: setup build)'
+  [ops]='compose, container, balancers, Prometheus: what deploy/ promises, with real servers (needs: setup build)'
   [fuzz]="every fuzz target for $FUZZ_SECONDS s (needs: setup)"
   [readme]='the commands that README.md promises exist'
 )
@@ -41,23 +43,35 @@ as_root() {
   fi
 }
 
+# Installs Debian packages. Those of servers would start them: the tests start their own, on ports of their own.
+install_packages() {
+  have apt-get || fail "no apt-get here: install $* by other means"
+  local policy=/usr/sbin/policy-rc.d code=0
+  as_root apt-get update
+  if [ -e "$policy" ]; then policy=''; else printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"; fi
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@" || code=$?
+  [ -z "$policy" ] || as_root rm "$policy"
+  return "$code"
+}
+
 step_setup() {
   local tool packages=()
-  for tool in cargo node npm; do
-    have "$tool" || fail "$tool is not in PATH: install Rust and Node first"
+  for tool in cargo node npm go python3; do
+    have "$tool" || fail "$tool is not in PATH: install Rust, Node, Go and Python first"
   done
 
   have chromium || [ -n "${CHROMIUM:-}" ] || packages+=(chromium fonts-liberation)
   have c++ || packages+=(g++) # libFuzzer is C++
   have redis-server || packages+=(redis-server)
-  # Debian keeps it where only root's PATH looks.
+  # Debian keeps these where only root's PATH looks.
   have haproxy || [ -x /usr/sbin/haproxy ] || packages+=(haproxy)
+  have nginx || [ -x /usr/sbin/nginx ] || packages+=(nginx-light)
+  { have prometheus && have promtool; } || packages+=(prometheus)
+  have systemd-analyze || packages+=(systemd)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
   have openssl || packages+=(openssl)
-  if [ ${#packages[@]} -gt 0 ]; then
-    have apt-get || fail "no apt-get here: install ${packages[*]} by other means"
-    as_root apt-get update
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${packages[@]}"
-  fi
+  have curl || packages+=(curl ca-certificates)
+  [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}"
 
   # npm writes its own copy of the lock file as the last act of an installation.
   local folder
@@ -66,6 +80,7 @@ step_setup() {
   done
 
   tests/interop/foreign/setup
+  deploy/setup
 
   if [ "$("$TOOLS/bin/cargo-fuzz" --version 2>/dev/null)" != "cargo-fuzz $CARGO_FUZZ_VERSION" ]; then
     cargo install --locked --force --root "$TOOLS" --version "$CARGO_FUZZ_VERSION" cargo-fuzz
@@ -106,6 +121,16 @@ step_browser() { (cd browser && npm run check); }
 step_interop() {
   [ -x "$RELEASE_BIN" ] || fail "no release build: ./test.sh build interop"
   (cd tests/interop && WEFT_BIN=$RELEASE_BIN npm test)
+}
+
+step_helm() {
+  [ -x "$RELEASE_BIN" ] || fail "no release build: ./test.sh build helm"
+  WEFT_BIN=$RELEASE_BIN helm/test
+}
+
+step_ops() {
+  [ -x "$RELEASE_BIN" ] || fail "no release build: ./test.sh build ops"
+  WEFT_BIN=$RELEASE_BIN deploy/test-ops
 }
 
 step_fuzz() {

@@ -24,6 +24,7 @@ for pod in pods:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
     assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False, "variables WEFT_... of a service are unknown settings"
     for container in pod["containers"]:
         context = container["securityContext"]
         assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"], container["name"]

@@ -113,8 +113,12 @@ impl Connection {
         // What was read before is done, so that who publishes and closes need not wait for the replies.
         if !matches!(finish, Finish::Close(..)) {
             self.finish_frames().await;
-        } else if let Err(Finish::Closing) = self.settle().await {
-            finish = Finish::Closing;
+        } else if let Err(other) = self.settle().await {
+            // The peer has left meanwhile: what it sent before is done all the same.
+            self.finish_frames().await;
+            if matches!(other, Finish::Closing) {
+                finish = other;
+            }
         }
         match finish {
             Finish::Gone => {}

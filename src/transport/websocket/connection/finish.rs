@@ -73,9 +73,9 @@ impl Connection {
 
     /// Finishes what is under way while the peer can still talk: frames that it sent are processed, and it proves by a pong
     /// what it has read. Only then may it be told to go: wherever it turns to, its progress is there before it.
-    async fn settle(&mut self) -> Result<(), Finish> {
+    async fn settle(&mut self, end: Instant) -> Result<(), Finish> {
         let start = Instant::now();
-        let (pong_by, end) = (start + PONG_PATIENCE, start + FINISH_PATIENCE);
+        let pong_by = start + PONG_PATIENCE;
         // A ping of its own: an answer to an earlier one proves less.
         self.pings.open = None;
         if let Some(held) = &self.held {
@@ -99,23 +99,23 @@ impl Connection {
         }
     }
 
-    /// Processes the frames that were read, under one deadline.
-    async fn finish_frames(&mut self) {
-        let deadline = Instant::now() + FINISH_PATIENCE;
+    /// Processes the frames that were read.
+    async fn finish_frames(&mut self, end: Instant) {
         while let Some(processing) = self.processing.take()
-            && let Ok(outcome) = tokio::time::timeout_at(deadline, processing).await
+            && let Ok(outcome) = tokio::time::timeout_at(end, processing).await
             && self.on_outcome(outcome).await.is_ok()
         {}
     }
 
     pub(super) async fn finish(mut self: Box<Self>, mut finish: Finish) {
         self.leaving = true;
+        let end = Instant::now() + FINISH_PATIENCE;
         // What was read before is done, so that who publishes and closes need not wait for the replies.
         if !matches!(finish, Finish::Close(..)) {
-            self.finish_frames().await;
-        } else if let Err(other) = self.settle().await {
+            self.finish_frames(end).await;
+        } else if let Err(other) = self.settle(end).await {
             // The peer has left meanwhile: what it sent before is done all the same.
-            self.finish_frames().await;
+            self.finish_frames(end).await;
             if matches!(other, Finish::Closing) {
                 finish = other;
             }

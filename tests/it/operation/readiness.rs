@@ -191,3 +191,17 @@ async fn forward(client: TcpStream, redis: UnixStream, mut silence: watch::Recei
         () = answering => {}
     }
 }
+
+/// The canary's session is never one too many: a restarted node of a full cluster would stay unready.
+#[tokio::test]
+async fn a_full_cluster_gets_ready() {
+    let engine = MemoryEngine::default();
+    let full = |config: &mut weft::Config| config.limits.sessions = 1;
+    let (first, second) = (node_on(&engine, full).await, node_on(&engine, full).await);
+    let refused = crate::support::bayeux::Poster::new(second.public_addr())
+        .post(&serde_json::json!([{"channel": "/meta/handshake", "version": "1.0", "supportedConnectionTypes": ["long-polling"]}]))
+        .await;
+    assert_eq!(refused[0]["successful"], false, "{refused:?}");
+    first.stop().await;
+    second.stop().await;
+}

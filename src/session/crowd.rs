@@ -36,6 +36,10 @@ impl Sessions {
                 self.metrics().moved(Moved::Drain);
             }
             tracing::debug!(sent_away = count, left = staying.len() - count, "draining");
+            if Instant::now() >= end {
+                // Who comes back is not waited for: where somebody else listens, the doors are not ours to close.
+                return;
+            }
         }
     }
 

@@ -50,6 +50,8 @@ for kind in ("PodDisruptionBudget", "NetworkPolicy"):
 selectors += [one["labelSelector"]["matchLabels"] for one in template["spec"]["topologySpreadConstraints"]]
 for selector in selectors:
     assert selector.items() <= labels.items(), f"{selector} selects no pod with {labels}"
+    for pod in by_kind["Pod"]:
+        assert not selector.items() <= pod["metadata"]["labels"].items(), "the test's pod is no node"
 
 open_text = json.dumps([one for one in documents if one["kind"] != "Secret"])
 assert "redis://" not in open_text and "rediss://" not in open_text and "secret@" not in open_text, "a URL in the open"

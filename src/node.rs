@@ -375,14 +375,19 @@ impl Node {
         self.stop.cancel();
         self.server.sessions().stop();
         self.front.close();
-        let front = tokio::time::timeout(self.stop_timeout, self.front.wait()).await.is_ok();
+        let start = tokio::time::Instant::now();
+        // Of the time something is kept for what comes after the last connection: progress, and the node's own tasks.
+        let tenths = |count: u32| start + self.stop_timeout * count / 10;
+        let front = tokio::time::timeout_at(tenths(8), self.front.wait()).await.is_ok();
         if !front {
             tracing::warn!(left = self.front.len(), "some connections did not end in time");
         }
-        self.server.sessions().commit().await;
+        if tokio::time::timeout_at(tenths(9), self.server.sessions().commit()).await.is_err() {
+            tracing::warn!("progress could not be written in time: what was not confirmed comes again");
+        }
         self.halt.cancel();
         self.back.close();
-        let back = tokio::time::timeout(self.stop_timeout, self.back.wait()).await.is_ok();
+        let back = tokio::time::timeout_at(tenths(10), self.back.wait()).await.is_ok();
         tracing::info!(node = %self.id, "stopped");
         front && back
     }

@@ -48,6 +48,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// Sessions whose progress one node writes in a second, and the longest pause that this may take.
 const COMMITS_A_SECOND: f64 = 5000.0;
 const LONGEST_COMMIT_PAUSE: Duration = Duration::from_secs(10);
+/// After the last connection of a stopping node: how long its progress may take, and that with the end of its own tasks.
+const LAST_PROGRESS: Duration = Duration::from_secs(4);
+const LAST_TASKS: Duration = Duration::from_secs(5);
 /// Sessions and logs that one round of housekeeping handles.
 const SWEEP_LIMIT: usize = 1000;
 /// Connections of the internal listener.
@@ -375,19 +378,17 @@ impl Node {
         self.stop.cancel();
         self.server.sessions().stop();
         self.front.close();
-        let start = tokio::time::Instant::now();
-        // Of the time something is kept for what comes after the last connection: progress, and the node's own tasks.
-        let tenths = |count: u32| start + self.stop_timeout * count / 10;
-        let front = tokio::time::timeout_at(tenths(8), self.front.wait()).await.is_ok();
+        let front = tokio::time::timeout(self.stop_timeout, self.front.wait()).await.is_ok();
         if !front {
             tracing::warn!(left = self.front.len(), "some connections did not end in time");
         }
-        if tokio::time::timeout_at(tenths(9), self.server.sessions().commit()).await.is_err() {
+        let last = tokio::time::Instant::now();
+        if tokio::time::timeout_at(last + LAST_PROGRESS, self.server.sessions().commit()).await.is_err() {
             tracing::warn!("progress could not be written in time: what was not confirmed comes again");
         }
         self.halt.cancel();
         self.back.close();
-        let back = tokio::time::timeout_at(tenths(10), self.back.wait()).await.is_ok();
+        let back = tokio::time::timeout_at(last + LAST_TASKS, self.back.wait()).await.is_ok();
         tracing::info!(node = %self.id, "stopped");
         front && back
     }

@@ -108,6 +108,7 @@ step_clippy() {
   cargo clippy --no-default-features --features client -- -D warnings
   cargo clippy --no-default-features --features client,tls -- -D warnings
   cargo clippy --no-default-features -- -D warnings
+  cargo clippy --features otlp -- -D warnings
 }
 
 step_test() { cargo test; }
@@ -130,6 +131,8 @@ step_helm() {
 
 step_ops() {
   [ -x "$RELEASE_BIN" ] || fail "no release build: ./test.sh build ops"
+  # Not part of a default build, and so not of the tests before.
+  cargo build --features otlp
   WEFT_BIN=$RELEASE_BIN deploy/test-ops
 }
 

@@ -12,6 +12,8 @@ mod remote;
 mod serve;
 #[cfg(feature = "client")]
 mod subscribe;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

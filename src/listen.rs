@@ -28,11 +28,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
+use tracing::Instrument;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::metrics::{Limit, Metrics};
-use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream, old_at};
+use crate::server::RequestId;
+use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream, old_at, request_span};
 use connection::{Connection, Shared};
 pub use guest::{GuestBody, NodeService};
 use posts::{Next, Posts};
@@ -270,7 +272,23 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let uri = request.uri().clone();
-    request.extensions_mut().insert(Arrival { peer, uri });
+    let arrival = Arrival { id: RequestId::new(), peer, uri };
+    let span = request_span(&arrival, request.method(), request.headers());
+    request.extensions_mut().insert(arrival);
+    async {
+        let response = routed(routes, request).await;
+        tracing::debug!(status = response.status().as_u16(), "answered");
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+async fn routed<B>(routes: &BoxedFilter<(Response,)>, request: Request<B>) -> Response
+where
+    B: Body + Send + Sync + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let routed = Box::pin(warp::service(routes.clone()).call(request)).await;
     let mut first = routed.unwrap_or_else(|never| match never {});
     match first.extensions_mut().remove::<Later>().and_then(Later::take) {

@@ -15,6 +15,7 @@ mod publish;
 mod request;
 mod retention;
 mod service;
+mod spans;
 mod subscribe;
 mod timing;
 
@@ -30,7 +31,7 @@ pub use connect::{Bound, HeldConnect, SocketClose};
 pub use events::ServerEvent;
 pub use extension::{Extension, ExtensionHandle, Verdict};
 pub use local::{LocalClient, LocalError, LocalSubscription};
-pub use request::{RequestInfo, Transport};
+pub use request::{RequestId, RequestInfo, Transport};
 pub use retention::{RetentionRule, RetentionRules};
 pub(crate) use service::echo;
 pub use service::{Call, Service, ServiceError};

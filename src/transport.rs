@@ -13,6 +13,7 @@ mod pages;
 mod polling;
 mod reply;
 mod routes;
+mod spans;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -25,18 +26,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bayeux::message;
-use crate::server::Server;
+use crate::server::{RequestId, Server};
 
 pub use admin::{LogControl, LogHandle};
 pub use mount::{Mount, MountError};
 pub use pages::{NodeFacts, Readiness};
 pub use reply::{Hangup, Later, OnSent};
 pub use routes::{internal_routes, routes};
+pub use spans::request_span;
 pub use websocket::{Stream, TakeStream};
 
 /// Where a request came in; put into each request by the listener.
 #[derive(Debug, Clone)]
 pub struct Arrival {
+    /// The request's id in the log.
+    pub id: RequestId,
     /// The peer's address.
     pub peer: SocketAddr,
     /// The request's target as sent.

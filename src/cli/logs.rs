@@ -1,5 +1,5 @@
 //! Logging: text on a terminal, JSON otherwise, always on standard error. The level can be changed while the process
-//! runs, and what says the same again and again is cut short.
+//! runs, and what says the same again and again is cut short. Traces, where they are built in, hang on the same lines.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::{Event, Metadata, Subscriber};
@@ -15,9 +16,13 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+#[cfg(feature = "otlp")]
+use super::traces::Traces;
 use crate::node::{LogFormat, LogSettings};
 use crate::transport::{LogControl, LogHandle};
 
+/// What `log.level` may be.
+const LEVELS: &str = "`log.level` takes off, error, warn, info, debug, trace or directives";
 /// The time over which lines of one kind are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -26,14 +31,16 @@ pub(super) struct Log {
     /// Turns it up and down.
     pub(super) handle: LogHandle,
     left_out: Arc<AtomicU64>,
+    #[cfg(feature = "otlp")]
+    traces: Option<Traces>,
 }
 
-/// Starts logging for the process.
+/// Starts logging for the process. Needs the runtime's context.
 ///
 /// # Errors
-/// When the level is not a level.
+/// When the level is not a level, or the variables for traces cannot be used.
 pub(super) fn start(settings: &LogSettings) -> anyhow::Result<Log> {
-    let (filter, reload) = reload::Layer::new(EnvFilter::try_new(&settings.level)?);
+    let (filter, reload) = reload::Layer::new(EnvFilter::try_new(&settings.level).context(LEVELS)?);
     let terminal = std::io::stderr().is_terminal();
     let text = match settings.format {
         LogFormat::Auto => terminal,
@@ -44,9 +51,22 @@ pub(super) fn start(settings: &LogSettings) -> anyhow::Result<Log> {
     let sampled = Sampled { most: settings.lines_a_second, counts: Mutex::default(), left_out: left_out.clone() };
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
     let lines = if text { lines.boxed() } else { lines.json().flatten_event(true).boxed() };
-    tracing_subscriber::registry().with(filter).with(lines.with_filter(sampled)).try_init()?;
+    let registry = tracing_subscriber::registry().with(lines.with_filter(sampled).with_filter(filter));
+    #[cfg(feature = "otlp")]
+    let traces = Traces::start()?;
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(traces.as_ref().map(Traces::layer));
+    registry.try_init()?;
+    if wants_traces() && cfg!(not(feature = "otlp")) {
+        tracing::warn!("traces are asked for, but this program was built without the feature `otlp`");
+    }
     let level = Mutex::new(settings.level.clone());
-    Ok(Log { handle: LogHandle(Arc::new(Level { reload, level })), left_out })
+    Ok(Log {
+        handle: LogHandle(Arc::new(Level { reload, level })),
+        left_out,
+        #[cfg(feature = "otlp")]
+        traces,
+    })
 }
 
 impl Log {
@@ -60,6 +80,26 @@ impl Log {
             }
         }
     }
+
+    /// Sends what is left to send. Blocks for a bounded time.
+    pub(super) fn finish(&self) {
+        #[cfg(feature = "otlp")]
+        if let Some(traces) = &self.traces {
+            traces.finish();
+        }
+    }
+}
+
+/// Whether the environment names a collector of traces, as it does for every OpenTelemetry program.
+pub(super) fn wants_traces() -> bool {
+    let endpoints = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+    let disabled = || set("OTEL_SDK_DISABLED").is_some_and(|disabled| disabled.eq_ignore_ascii_case("true"));
+    endpoints.into_iter().any(|name| set(name).is_some()) && !disabled()
+}
+
+/// A variable of the environment that has a value.
+pub(super) fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 struct Level {

@@ -12,6 +12,9 @@ use super::logs::{self, Log};
 use super::{FAILED, MISUSED, NodeArguments, complain};
 use crate::node::{Config, Node, NodeError};
 
+/// Files of a process that are not connections of clients: listeners, Redis, logs, the runtime's.
+const OTHER_FILES: u64 = 64;
+
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServeArguments {
     #[command(flatten)]
@@ -29,17 +32,6 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::from(MISUSED);
         }
     };
-    let log = match logs::start(&config.log) {
-        Ok(log) => log,
-        Err(error) => {
-            complain(
-                &error
-                    .context("bad configuration: `log.level` takes off, error, warn, info, debug, trace or directives"),
-            );
-            return ExitCode::from(MISUSED);
-        }
-    };
-    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -47,7 +39,19 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    match runtime.block_on(serve(config, &log, arguments.ready_file.as_deref())) {
+    let context = runtime.enter();
+    let log = match logs::start(&config.log) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&error.context("bad configuration"));
+            return ExitCode::from(MISUSED);
+        }
+    };
+    drop(context);
+    raise_file_limit(config.limits.connections);
+    let served = runtime.block_on(serve(config, &log, arguments.ready_file.as_deref()));
+    log.finish();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -100,8 +104,15 @@ fn write_ready_file(path: &Path, node: &Node) -> std::io::Result<()> {
 }
 
 /// Every connection is a file: as many as the system lets us have.
-fn raise_file_limit() {
+fn raise_file_limit(connections: usize) {
     match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES) => {
+            tracing::warn!(
+                limit,
+                connections,
+                "the limit of open files is too low for `limits.connections`: raise it (ulimit -Hn, LimitNOFILE), or lower that"
+            )
+        }
         Ok(limit) => tracing::debug!(limit, "file limit"),
         Err(error) => tracing::warn!(%error, "cannot raise the file limit"),
     }

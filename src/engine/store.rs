@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::gates::{Gates, Point};
 use super::memory::MemoryNode;
@@ -114,6 +115,7 @@ impl Store {
         operation: &'static str,
         call: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, EngineError> {
+        let call = call.instrument(tracing::debug_span!("engine", operation));
         let Some(gates) = &self.gates else { return self.timed(call).await };
         gates.pass(Point::Before(operation)).await;
         let running = gates.running();

@@ -1,11 +1,12 @@
 //! One request or frame: its messages in order, their replies, and the bytes that answer it.
 
 use bytes::Bytes;
+use tracing::Instrument;
 
 use super::connect::{Bound, HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
 use super::subscribe::Change;
 use super::timing::Asked;
-use super::{Notice, OwnedClaim, RequestInfo, Server, session_of};
+use super::{Notice, OwnedClaim, RequestInfo, Server, session_of, spans};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Message, Pattern};
 use crate::engine::{Engine, SessionId, element};
@@ -112,8 +113,9 @@ impl Server {
                 continue;
             }
             let asked = Asked::of(&message, request.dialect);
+            let span = spans::message(&message, Kind::Connect, request);
             let HttpAnswer { reply, batch, passed, receipt } =
-                match Box::pin(self.connect_http(&message, request, alone)).await {
+                match Box::pin(self.connect_http(&message, request, alone).instrument(span)).await {
                     HttpConnect::Answer(answer) => *answer,
                     HttpConnect::Hangup => return HttpOutcome::Hangup,
                     // The rest of the batch was done and is answered; the connect the client repeats by itself.
@@ -178,7 +180,8 @@ impl Server {
                 continue;
             }
             let asked = Asked::of(&message, request.dialect);
-            match Box::pin(self.connect_socket(&message, request, alone, bound.as_ref())).await {
+            let span = spans::message(&message, Kind::Connect, request);
+            match Box::pin(self.connect_socket(&message, request, alone, bound.as_ref()).instrument(span)).await {
                 SocketConnect::Answer(reply) => {
                     outcome.replies.extend(self.encode(asked.answer(reply), request).await);
                 }
@@ -214,8 +217,12 @@ impl Server {
             let Some(message) = run.pop() else { return Vec::new() };
             let asked = Asked::of(&message, request.dialect);
             self.metrics().received(Kind::Publish);
-            self.note_activity(session_of(&message).as_ref()).await;
-            return in_order(asked, self.publish(message, request).await, request).collect();
+            let span = spans::message(&message, Kind::Publish, request);
+            let handled = async move {
+                self.note_activity(session_of(&message).as_ref()).await;
+                self.publish(message, request).await
+            };
+            return in_order(asked, handled.instrument(span).await, request).collect();
         }
         let asked: Vec<_> = run.iter().map(|message| Asked::of(message, request.dialect)).collect();
         let mut active = None;
@@ -227,7 +234,8 @@ impl Server {
                 active = session;
             }
         }
-        let handled = self.publish_all(run, request).await;
+        let span = spans::message(&run[0], Kind::Publish, request);
+        let handled = self.publish_all(run, request).instrument(span).await;
         let replies = asked.into_iter().zip(handled);
         replies.flat_map(|(asked, handled)| in_order(asked, handled, request)).collect()
     }
@@ -245,7 +253,8 @@ impl Server {
     /// As [`Server::handle`]: the reply with what was asked about time, and a service's answer beside it.
     async fn handle_asked(&self, message: Message, request: &RequestInfo) -> impl Iterator<Item = Message> {
         let asked = Asked::of(&message, request.dialect);
-        in_order(asked, self.handle(message, request).await, request)
+        let span = spans::message(&message, kind(&message), request);
+        in_order(asked, self.handle(message, request).instrument(span).await, request)
     }
 
     /// Everything but a connect.

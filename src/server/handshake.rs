@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 use serde_json::value::RawValue;
 
 use super::claims::{self, Wishes, with_ext};
+use super::spans::note_session;
 use super::{RequestInfo, Server, ServerEvent};
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message};
@@ -67,6 +68,7 @@ impl Server {
                 return self.refuse_handshake(message, reply, error, request);
             }
         };
+        note_session(&session);
         tracing::debug!(%session, transport = request.transport.as_str(), "session made");
         if !request.internal {
             self.0.events.emit(|| ServerEvent::Handshake { session: session.clone() });

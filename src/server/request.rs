@@ -1,5 +1,6 @@
 //! Where a message came from, as extensions and handlers see it.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use http::HeaderMap;
@@ -34,9 +35,30 @@ impl Transport {
     }
 }
 
+/// What the log and traces call a request, and the socket or stream that it opened. Chosen by the node, at random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// Another one.
+    #[allow(clippy::new_without_default)] // each is different
+    pub fn new() -> Self {
+        Self(fastrand::u64(..))
+    }
+}
+
+impl fmt::Display for RequestId {
+    /// 16 hexadecimal digits.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
+}
+
 /// The request that brought a message, or that opened the socket on which it came.
 #[derive(Debug, Clone)]
 pub struct RequestInfo {
+    /// Its id in the log.
+    pub id: RequestId,
     /// How.
     pub transport: Transport,
     /// Dialect of the mount.
@@ -53,6 +75,7 @@ impl RequestInfo {
     /// A client inside this process.
     pub fn in_process() -> Self {
         Self {
+            id: RequestId::new(),
             transport: Transport::InProcess,
             dialect: Dialect::Faye,
             headers: HeaderMap::new(),

@@ -32,8 +32,14 @@ impl Web {
         };
         let origin = cors::origin(headers);
         let headers = if self.server().has_extensions() { own(headers) } else { HeaderMap::new() };
-        let request =
-            RequestInfo { transport, dialect: mount.dialect(), headers, peer: Some(arrival.peer), internal: false };
+        let request = RequestInfo {
+            id: arrival.id,
+            transport,
+            dialect: mount.dialect(),
+            headers,
+            peer: Some(arrival.peer),
+            internal: false,
+        };
         let server = self.server().clone();
         reply::Later::response(async move {
             let mut response = match server.handle_request(&request, messages).await {

@@ -12,6 +12,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderVa
 use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::Instrument;
 use warp::reply::{Reply, Response};
 
 use super::{Arrival, Mount, Web, cors, old_at, reply};
@@ -54,13 +55,14 @@ impl Web {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(1);
         let request_headers = if self.server().has_extensions() { headers.clone() } else { HeaderMap::new() };
         let request = RequestInfo {
+            id: arrival.id,
             transport: Transport::EventSource,
             dialect: mount.dialect(),
             headers: request_headers,
             peer: Some(arrival.peer),
             internal: false,
         };
-        self.0.tasks.spawn(Stream { web: self.clone(), held, request, sender }.run());
+        self.0.tasks.spawn(Stream { web: self.clone(), held, request, sender }.run().in_current_span());
         let chunks = futures_util::stream::poll_fn(move |context| {
             receiver.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>))
         });

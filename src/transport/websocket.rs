@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::Instrument;
 use warp::reply::Response;
 
 use super::{Arrival, Mount, Web, reply};
@@ -58,6 +59,7 @@ impl Web {
         };
         let kept = if self.server().has_extensions() { headers.clone() } else { HeaderMap::new() };
         let request = RequestInfo {
+            id: arrival.id,
             transport: Transport::WebSocket,
             dialect: mount.dialect(),
             headers: kept,
@@ -71,11 +73,12 @@ impl Web {
             let upgraded = upgrade.await.ok()?;
             Some(connection::open(web, request, take(upgraded)?).await)
         });
-        self.0.tasks.spawn(async move {
+        let serve = async move {
             if let Some(connection) = open.await {
                 connection.run().await;
             }
-        });
+        };
+        self.0.tasks.spawn(serve.in_current_span());
         let mut response = reply::response(StatusCode::SWITCHING_PROTOCOLS, "", "");
         let headers = response.headers_mut();
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tracing::Instrument;
 
 use self::finish::Finish;
 use super::Stream;
@@ -25,6 +26,7 @@ use crate::metrics::{Limit, Moved};
 use crate::server::{Bound, FrameOutcome, HeldConnect, Notice, OwnedClaim, RequestInfo, SocketClose};
 use crate::session::{Held, Step};
 use crate::transport::answer::sentence;
+use crate::transport::spans::frame_span;
 use crate::transport::{Web, old_at};
 
 /// Pause after an engine call failed.
@@ -213,7 +215,9 @@ impl Connection {
             Bound { session, epoch, traits, sent: held.sent().cursor }
         });
         let (server, request) = (self.web.server().clone(), self.request.clone());
-        self.processing = Some(async move { server.handle_frame(&request, messages, bound).await }.boxed());
+        let span = frame_span(&request);
+        let outcome = async move { server.handle_frame(&request, messages, bound).await };
+        self.processing = Some(outcome.instrument(span).boxed());
     }
 
     /// Malformed input is not answered and does not end the socket (wire contract, 1.9); a bound that was reached is.

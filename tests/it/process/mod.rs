@@ -2,6 +2,7 @@
 //! node. Every test runs the real binary.
 
 mod check_config;
+mod lines;
 mod misuse;
 mod pages;
 mod serving;

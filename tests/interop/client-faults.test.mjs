@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
+import { post } from './lib/bayeux.mjs';
 import { startCuttingProxy } from './lib/cutting-proxy.mjs';
 import { startFreezer, startSwitch } from './lib/switch-proxy.mjs';
 import { startLossyProxy } from './lib/lossy-proxy.mjs';
@@ -84,6 +85,34 @@ for (const transport of TRANSPORTS) {
       t.diagnostic(`noticed and mended within ${Date.now() - frozen} ms`);
       assert.deepEqual(list, [1, 2]);
       assert.ok(Date.now() - frozen < 10_000, `${Date.now() - frozen} ms`);
+    });
+
+    test('a session that ended while its client was away', async (t) => {
+      const short = await startServer('/bayeux', configuration('resume'), { holdMs: 500 });
+      t.after(() => short.stop());
+      const proxy = await startCuttingProxy(short.origin);
+      t.after(() => proxy.stop());
+      const sessions = async () => (await (await fetch(`${short.origin}/status.json`)).json()).sessions;
+      const none = await until("the node's own session", sessions);
+      const { client, told } = open(t, mount(proxy), transport);
+      const list = await collect(client, `${channel}/ended`);
+      const say = (n) => post(short.url, { channel: `${channel}/ended`, data: n });
+      await say(1);
+      await full(list, 1);
+      const previous = client.clientId;
+      const from = told.length;
+      proxy.cut();
+      for (const n of [2, 3]) await say(n);
+      await until('the session to end', async () => (await sessions()) === none);
+      await say(4);
+      proxy.mend();
+      // A stream says later, if at all, that nothing is missing.
+      if (transport !== 'eventsource') await event(told, 'recovered', from);
+      assert.equal((await event(told, 'session:new', from)).previous, previous);
+      await say(5);
+      await full(list, 5);
+      assertSequence(list, numbers(5, 1), 'messages');
+      assert.ok(!told.some(({ name }) => name === 'gap'));
     });
 
     test('a session that the server forgot', async (t) => {

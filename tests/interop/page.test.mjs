@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { launchBrowser, noteProblems } from './lib/browser.mjs';
-import { REFERENCE, startServer } from './lib/server.mjs';
+import { REFERENCE, configuration, startServer } from './lib/server.mjs';
 import { NO_CLUSTER, startCluster } from './lib/cluster.mjs';
+import { startSwitch } from './lib/switch-proxy.mjs';
 import { DEADLINE_MS, until } from './lib/wait.mjs';
 
 const DESKTOP = { viewport: { width: 1280, height: 900 } };
@@ -166,6 +167,90 @@ describe('the page at /', { skip }, () => {
       await publish(page, '/page/force/x', `by ${name}`);
       await shows(page, '#list li', `by ${name}`);
     }
+    await nothingWrong(page);
+    assert.deepEqual(problems, []);
+  });
+
+  test('a session that ends, a server that knows nothing, a refusal: each is told', async (t) => {
+    const [short, other] = await Promise.all([
+      startServer('/bayeux', configuration('resume'), { holdMs: 500 }),
+      startServer('/bayeux', configuration('resume')),
+    ]);
+    t.after(() => Promise.all([short.stop(), other.stop()]));
+    let target = short.origin;
+    let open = true;
+    const front = await startSwitch(() => target, () => !open);
+    t.after(() => front.stop());
+    const sessions = async () => (await (await fetch(`${short.origin}/status.json`)).json()).sessions;
+    const none = await until("the node's own session", sessions);
+    const context = await browser.newContext(DESKTOP);
+    t.after(() => context.close());
+    const page = await context.newPage();
+    page.setDefaultTimeout(DEADLINE_MS);
+    await page.goto(front.origin);
+    await shows(page, '#state', 'Connected by WebSocket');
+    await subscribe(page, '/page/told/*');
+
+    // The page is away for so long that its session ends: a new one goes on where that ended.
+    open = false;
+    front.cut();
+    await until('the session to end', async () => (await sessions()) === none);
+    open = true;
+    await shows(page, '#timeline li .busy', 'The server made a new session');
+    await shows(page, '#timeline li .good', 'A new session goes on where the last one ended');
+    await publish(page, '/page/told/x', 'after the end');
+    await shows(page, '#list li', 'after the end');
+    await nothingWrong(page);
+
+    // Another server, which has none of the messages.
+    target = other.origin;
+    front.cut();
+    await shows(page, '#timeline li .busy', 'Connection lost');
+    await shows(page, '#timeline li .bad', 'Messages may be missing');
+    await shows(page, '#gaps.bad', '1');
+    await publish(page, '/page/told/x', 'from the other');
+    await shows(page, '#list li', 'from the other');
+
+    // A server that wants no clients.
+    const refusal = { channel: '/meta/handshake', successful: false, error: '403::Closed today', advice: { reconnect: 'none' } };
+    await page.route('**/bayeux', (route) => {
+      const [{ id }] = [route.request().postDataJSON()].flat();
+      return route.fulfill({ json: [{ ...refusal, id }] });
+    });
+    await page.getByLabel('Transport').selectOption('long-polling');
+    await shows(page, '#state', 'Refused: ');
+    await shows(page, '#timeline li .bad', 'Stopped: ');
+  });
+
+  test('what is shown is bounded', async (t) => {
+    const context = await browser.newContext(DESKTOP);
+    t.after(() => context.close());
+    const { page, problems } = await openTab(context, 'WebSocket');
+    await subscribe(page, '/page/flood/*');
+    const say = async (messages) => {
+      const response = await fetch(server.url, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify(messages),
+      });
+      assert.ok((await response.json()).every(({ successful }) => successful));
+    };
+    const many = (count, message) => Array.from({ length: count }, (_, number) => message(number));
+    await say(many(450, (n) => ({ channel: `/page/flood/${n}`, data: n === 449 ? 'long '.repeat(2_000) : n })));
+    await shows(page, '#count', '450 received, last 200 shown');
+    assert.equal(await page.locator('#list li').count(), 200);
+    const newest = await page.locator('#list li').first().textContent();
+    assert.ok(newest.includes('/page/flood/449') && newest.includes('(10,000 characters)') && newest.length < 4_200, newest.slice(0, 80));
+    await say(many(130, (n) => ({ channel: '/chat/lobby', data: { name: 'a very long name '.repeat(9), text: `line ${n}` } })));
+    await shows(page, '#said li', 'line 129');
+    assert.equal(await page.locator('#said li').count(), 100);
+    assert.ok((await page.locator('#said li').first().textContent()).length < 50);
+    // What happened is told by the page itself.
+    await page.evaluate(() => {
+      for (let number = 0; number < 80; number++) note(`entry ${number}`, 'good');
+    });
+    assert.equal(await page.locator('#timeline li').count(), 50);
+    await shows(page, '#timeline li', 'entry 79');
     await nothingWrong(page);
     assert.deepEqual(problems, []);
   });

@@ -8,7 +8,7 @@ export function startFreezer(target) {
   return startSwitch(() => target);
 }
 
-/** A proxy to the server that `target()` names, which refuses connections whose first bytes it is told to. */
+/** A proxy to the server that `target()` names, which can cut its connections, and refuses connections whose first bytes it is told to. */
 export async function startSwitch(target, refuses = () => false) {
   const all = new Set();
   const listener = net.createServer((client) => {
@@ -30,13 +30,17 @@ export async function startSwitch(target, refuses = () => false) {
   });
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
+  const cut = () => {
+    for (const { sockets } of all) for (const socket of sockets) socket.destroy();
+  };
   return {
     origin: `http://127.0.0.1:${listener.address().port}`,
     freeze() {
       for (const pair of all) pair.frozen = true;
     },
+    cut,
     async stop() {
-      for (const { sockets } of all) for (const socket of sockets) socket.destroy();
+      cut();
       listener.close();
       await once(listener, 'close');
     },

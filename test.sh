@@ -62,6 +62,7 @@ step_setup() {
 
   have chromium || [ -n "${CHROMIUM:-}" ] || packages+=(chromium fonts-liberation)
   have c++ || packages+=(g++) # libFuzzer is C++
+  have make || packages+=(make)
   have redis-server || packages+=(redis-server)
   # Debian keeps these where only root's PATH looks.
   have haproxy || [ -x /usr/sbin/haproxy ] || packages+=(haproxy)

@@ -31,6 +31,11 @@ const OPEN: Record<string, Open> = {
 const HOLD = 5000;
 /** How long an answer may take that is not held, in ms. */
 const PATIENCE = 8000;
+/** How long a publish may go unanswered over a link that lives, in ms, and how often. */
+const UNANSWERED = 24e3;
+const TIMES_UNANSWERED = 2;
+/** A link that stood for so long worked: its end is no failure. In ms. */
+const LASTING = 5000;
 /** How long a link may take to open, in ms. */
 const OPENING = 3000;
 /** How long saying goodbye may take, in ms. */
@@ -95,6 +100,7 @@ export class Client extends Emitter {
   private retryId: string | null = null;
   /** A connect was answered over the link in use. */
   private stands = false;
+  private stoodAt = 0;
   private recovered = false;
   private lastStood = '';
   private up: boolean | null = null;
@@ -202,7 +208,7 @@ export class Client extends Emitter {
     const message: Envelope = { channel, data };
     const text = JSON.stringify(data);
     const size = (text || '').length;
-    const scheduler = new this.options.scheduler(message, { ...options, timeout: PATIENCE / 1000 });
+    const scheduler = new this.options.scheduler(message, { ...options, timeout: UNANSWERED / 1000 });
     const publication = new Publication(message, size, options.key || key(), scheduler);
     const { messages, bytes } = this.options.queue;
     const refuse = (code: number | string, why: string): Publication => {
@@ -219,9 +225,14 @@ export class Client extends Emitter {
       return refuse('queue-full', 'too much waits to be published');
     }
     if (options.signal?.aborted) return refuse('cancelled', 'the publish was cancelled');
-    options.signal?.addEventListener('abort', () => {
-      if (!publication.sent && !publication.settled) this.giveUp(publication, 'cancelled', 'the publish was cancelled');
-    }, { once: true });
+    const { signal } = options;
+    if (signal) {
+      const abort = (): void => {
+        if (!publication.wasSent) this.giveUp(publication, 'cancelled', 'the publish was cancelled');
+      };
+      signal.addEventListener('abort', abort);
+      publication.finally(() => signal.removeEventListener('abort', abort)).catch(() => {});
+    }
     this.outbox.push(publication);
     this.outboxBytes += size;
     this.start();
@@ -240,7 +251,7 @@ export class Client extends Emitter {
         this.end(new BayeuxError('disconnected', 'the client is disconnected'));
         done();
       };
-      if (!this.link || !this.session.id) return finish();
+      if (this.outbox.length === 0 && (!this.link || !this.session.id)) return finish();
       this.stop = finish;
       this.flush();
     }));
@@ -296,8 +307,15 @@ export class Client extends Emitter {
     // A machine that slept, or a page that was frozen, wakes up late.
     if (this.link && now - this.dueAt > this.settings.idle) this.link.probe();
     for (const publication of [...this.outbox]) {
-      if (!publication.sent && !publication.scheduler.isDeliverable()) {
+      if (publication.until <= now) {
+        publication.unanswered += 1;
+        publication.again();
+      }
+      if (publication.sent) continue;
+      if (!publication.scheduler.isDeliverable()) {
         this.giveUp(publication, 'gave-up', 'given up after its attempts or deadline');
+      } else if (publication.unanswered >= TIMES_UNANSWERED) {
+        this.giveUp(publication, 'unanswered', 'the server does not answer');
       }
     }
     const asked = [this.shaking, this.connecting, ...this.leaving.values()];
@@ -310,6 +328,7 @@ export class Client extends Emitter {
     const times = [this.link || this.opening ? Infinity : this.openAt, this.upgradeAt];
     if (this.link) times.push(this.session.id ? (this.connecting ? Infinity : this.connectAt) : this.shaking ? Infinity : this.handshakeAt);
     for (const one of asked) if (one && this.link) times.push(one.until);
+    for (const { until, after } of this.outbox) times.push(until, after);
     // Deadlines of publishes are in somebody else's hands: often enough to be punctual.
     if (this.outbox.some(({ scheduler }) => scheduler.options.deadline !== undefined)) times.push(now + 250);
     // At the latest when a sleep would have to be noticed.
@@ -385,8 +404,11 @@ export class Client extends Emitter {
     const before = this.link;
     try {
       const opened = await this.openLink(name);
+      // Some proxies let it open, and nothing through.
+      const works = !opened.link.answers || (await opened.link.answers());
       if (this.link !== before || !before) opened.link.close();
-      else this.begin(opened);
+      else if (works) this.begin(opened);
+      else throw new LinkError('silent');
     } catch {
       this.upgradePause = Math.min(this.upgradePause * 2, this.options.upgradeAfter * 10);
       if (this.link === before) this.upgradeAt = Date.now() + this.upgradePause * (0.75 + Math.random() / 2);
@@ -405,10 +427,7 @@ export class Client extends Emitter {
       interest.asked = null;
     }
     for (const name of this.leaving.keys()) this.leaving.set(name, null);
-    for (const publication of this.outbox) {
-      if (publication.sent) publication.scheduler.fail();
-      publication.sent = false;
-    }
+    for (const publication of this.outbox) publication.again();
   }
 
   private linkLost(error: LinkError): void {
@@ -428,15 +447,23 @@ export class Client extends Emitter {
     }
     this.askAgain();
     this.stands = false;
-    if (stands && !error.blocked) {
+    // A socket that opens and lets nothing through.
+    if (!stands && error.silent && link.name === 'websocket') error.blocked = true;
+    if (!stands || error.blocked) return this.failed(link.name, error);
+    this.transportIs(false);
+    if (this.lasted() || this.failures === 0) {
       // It worked: at once, and without a pause for the first time.
-      this.failures = 0;
+      this.failures = this.lasted() ? 0 : 1;
       this.openAt = 0;
-      this.transportIs(false);
       this.trigger('retry', { attempt: 0, delay: 0, reason: error.message });
     } else {
-      this.failed(link.name, error);
+      this.openAt = Date.now() + this.pause(error.message);
     }
+  }
+
+  /** Whether the link, or session, that ends now was more than a beginning. */
+  private lasted(): boolean {
+    return Date.now() - this.stoodAt >= LASTING;
   }
 
   /** HTTP, or a close, refused a batch as such: true when a publish in it is or may be to blame. */
@@ -513,12 +540,12 @@ export class Client extends Emitter {
     let busy = this.careful && (batch.length > 0 || this.outbox.some((publication) => publication.sent));
     for (const publication of this.outbox) {
       if (busy) break;
-      if (publication.sent || !publication.scheduler.isDeliverable()) continue;
-      publication.sent = true;
-      publication.scheduler.send();
+      if (publication.sent || publication.after > now || !publication.scheduler.isDeliverable()) continue;
       const { message } = publication;
+      const id = message.id ?? this.nextId();
       const ext = session.resumes && this.options.idempotent ? { ...message.ext, idempotencyKey: publication.key } : message.ext;
-      message.id = say({ ...message, ext }).id;
+      batch.push({ ...message, ext, clientId: session.id, id });
+      publication.send(id, UNANSWERED);
       busy = this.careful;
     }
     if (batch.length > 0) this.send(batch);
@@ -581,6 +608,11 @@ export class Client extends Emitter {
     if (!Array.isArray(messages)) return;
     for (const message of messages) {
       if (!message || typeof message !== 'object') continue;
+      // Before extensions, which may take their time for one, and let the next pass.
+      if (message.data !== undefined && !this.session.isNews(message)) {
+        if (message.successful === undefined) continue;
+        delete message.data;
+      }
       this.extensions.pass('incoming', message, (passed) => passed && this.take(passed));
     }
     this.flushSoon();
@@ -607,7 +639,7 @@ export class Client extends Emitter {
         return;
     }
     if (message.successful !== undefined) this.onPublished(message, failed && message.advice?.reconnect === 'handshake');
-    if (message.data === undefined || !session.isNews(message)) return;
+    if (message.data === undefined) return;
     for (const [name, { subscriptions }] of this.interests) {
       if (matches(name, message.channel)) for (const one of [...subscriptions]) one.deliver(message as Message<any>);
     }
@@ -628,7 +660,8 @@ export class Client extends Emitter {
     this.connectAt = 0;
     this.connecting = this.retryId = null;
     for (const [name, interest] of this.interests) {
-      interest.state = session.has(name) ? 'active' : 'new';
+      // Who left it and wants it again gets a new beginning.
+      interest.state = session.has(name) && !this.leaving.has(name) ? 'active' : 'new';
       interest.asked = null;
       if (interest.state === 'active') interest.subscriptions.forEach((one) => one.settled || one.succeed(undefined));
     }
@@ -652,7 +685,7 @@ export class Client extends Emitter {
     this.connecting = null;
     if (this.said) return session.reconnect === 'none' ? this.stop?.() : undefined;
     if (session.reconnect === 'none') return this.end(BayeuxError.parse(reply.error || 'the server wants no more'), true);
-    if (!reply.successful) return this.sessionLost(BayeuxError.parse(reply.error));
+    if (!reply.successful) return this.sessionLost(reply);
     this.connectAt = Date.now() + session.interval;
     const gap = session.connected(reply);
     if (gap) this.trigger('gap', {});
@@ -662,7 +695,7 @@ export class Client extends Emitter {
     link.attach?.(session.id as string);
     if (this.stands) return;
     this.stands = true;
-    this.failures = 0;
+    this.stoodAt = Date.now();
     this.linkFailures[link.name] = 0;
     if (link.name === this.usable()[0]) this.upgradePause = this.options.upgradeAfter;
     this.state = 'CONNECTED';
@@ -678,8 +711,9 @@ export class Client extends Emitter {
   }
 
   /** The server does not know the session: a new one, some time from now. */
-  private sessionLost(error: BayeuxError): void {
+  private sessionLost(refusal: Envelope): void {
     const { session } = this;
+    const error = BayeuxError.parse(refusal.error);
     if (!session.id) return;
     // Nobody makes a new one only to say goodbye.
     if (this.stop) return this.stop();
@@ -691,8 +725,11 @@ export class Client extends Emitter {
     this.stands = false;
     this.state = 'CONNECTING';
     // A server that gives sessions and takes them away again is not asked in a tight loop.
-    const pause = stands ? 0 : this.pause(error.message);
-    this.handshakeAt = Date.now() + Math.max(pause, session.interval);
+    const lasted = stands && this.lasted();
+    if (lasted) this.failures = 0;
+    const pause = lasted ? 0 : this.pause(error.message);
+    // An interval that came before was for connects.
+    this.handshakeAt = Date.now() + Math.max(pause, refusal.advice?.interval === undefined ? 0 : session.interval);
   }
 
   private onSubscribe(reply: Envelope, unknown: boolean): void {
@@ -704,7 +741,7 @@ export class Client extends Emitter {
         interest.proven = true;
         if (this.session.subscribed(name, reply)) this.trigger('gap', { channels: [name] });
         interest.subscriptions.forEach((one) => one.settled || one.succeed(undefined));
-      } else if (unknown) this.sessionLost(BayeuxError.parse(reply.error));
+      } else if (unknown) this.sessionLost(reply);
       else this.refused(name, BayeuxError.parse(reply.error));
       return;
     }
@@ -717,21 +754,21 @@ export class Client extends Emitter {
     this.session.unsubscribed(name);
     for (const one of interest.subscriptions) {
       one.end(error);
-      one.fail(error);
+      if (!one.settled) one.fail(error);
     }
+    if (interest.proven) this.trigger('unsubscribed', { channel: name, error });
   }
 
   private onPublished(reply: Envelope, unknown: boolean): void {
     const publication = this.outbox.find((one) => one.sent && one.message.id === reply.id);
     if (!publication) return;
-    const error = BayeuxError.parse(reply.error);
     // It goes out again under the new session.
-    if (unknown) return this.sessionLost(error);
+    if (unknown) return this.sessionLost(reply);
     this.forget(publication);
     if (reply.successful) {
       publication.scheduler.succeed();
       publication.succeed(undefined);
-    } else publication.fail(error);
+    } else publication.fail(BayeuxError.parse(reply.error));
   }
 
   private forget(publication: Publication): void {

@@ -32,12 +32,16 @@ export class LinkError extends Error {
     public status = 0,
     /** The server answers, but this transport does not work here. */
     public blocked = false,
+    /** The other side has said nothing. */
+    public silent = false,
+    /** It was a connect that was refused, and nothing else. */
+    public connect = false,
   ) {
     super(message);
   }
 
-  /** The server does not take what was sent, whoever sends it. */
+  /** The server does not take what was sent, whoever sends it. Other statuses are those of servers that are not there. */
   get refused(): boolean {
-    return this.status >= 400 && this.status < 500 && ![408, 425, 429].includes(this.status);
+    return [400, 413, 414, 422, 431].includes(this.status) && !this.connect;
   }
 }

@@ -48,13 +48,26 @@ export class Emitter {
   trigger(event: string, ...args: unknown[]): void {
     for (const one of [...this.listeners]) {
       if (one.event !== event) continue;
-      if (one.once) this.listeners.splice(this.listeners.indexOf(one), 1);
+      // A listener before it may have removed it.
+      const at = this.listeners.indexOf(one);
+      if (at < 0) continue;
+      if (one.once) this.listeners.splice(at, 1);
       call(one.call, one.context, args);
     }
+  }
+
+  countListeners(event: string): number {
+    return this.listeners.filter((one) => one.event === event).length;
   }
 
   bind = this.on;
   unbind = this.off;
   addListener = this.on;
   removeListener = this.off;
+  emit = this.trigger;
+
+  removeAllListeners(event?: string): this {
+    this.listeners = event === undefined ? [] : this.listeners.filter((one) => one.event !== event);
+    return this;
+  }
 }

@@ -18,6 +18,8 @@ export interface SubscribeOptions {
 export class Subscription<T = unknown> extends Deferred<void> implements AsyncIterable<Message<T>> {
   private onChannel: { call: (...args: any[]) => void; context: unknown } | null = null;
   private iterators = new Set<Iterator<T>>();
+  /** Keeps what comes before the first loop begins, where there is no listener. */
+  private early: Iterator<T> | null = null;
   active = true;
 
   constructor(
@@ -30,12 +32,17 @@ export class Subscription<T = unknown> extends Deferred<void> implements AsyncIt
     super();
     const { signal } = options;
     if (signal?.aborted) this.cancel();
-    else signal?.addEventListener('abort', () => this.cancel(), { once: true });
+    else signal?.addEventListener('abort', this.abort);
+    if (!listener) this.early = this.iterator();
   }
+
+  private abort = (): void => this.cancel();
 
   /** Also tells the channel, for patterns: `(channel, data)`. */
   withChannel(listener: (channel: string, data: T, message: Message<T>) => void, context?: unknown): this {
     this.onChannel = { call: listener, context };
+    if (this.early) this.iterators.delete(this.early);
+    this.early = null;
     return this;
   }
 
@@ -67,12 +74,23 @@ export class Subscription<T = unknown> extends Deferred<void> implements AsyncIt
   /** No more comes; with an error, iterators throw it after what they hold. */
   end(error?: BayeuxError): void {
     this.active = false;
+    this.options.signal?.removeEventListener('abort', this.abort);
     for (const iterator of this.iterators) iterator.close(error);
     this.iterators.clear();
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<Message<T>> {
-    const iterator = new Iterator<T>(this.options.buffer ?? 1000, () => this.iterators.delete(iterator));
+    const iterator = this.early || this.iterator();
+    this.early = null;
+    return iterator;
+  }
+
+  private iterator(): Iterator<T> {
+    const iterator = new Iterator<T>(this.options.buffer ?? 1000, (left) => {
+      this.iterators.delete(iterator);
+      // A loop that is left was the only one who wanted it.
+      if (left && !this.listener && !this.onChannel && this.iterators.size === 0) this.cancel();
+    });
     if (this.active) this.iterators.add(iterator);
     else iterator.close();
     return iterator;
@@ -88,7 +106,7 @@ class Iterator<T> implements AsyncIterableIterator<Message<T>> {
 
   constructor(
     private limit: number,
-    private gone: () => void,
+    private gone: (left: boolean) => void,
   ) {}
 
   push(message: Message<T>): void {
@@ -96,7 +114,7 @@ class Iterator<T> implements AsyncIterableIterator<Message<T>> {
     if (reader) reader.resolve({ value: message, done: false });
     else if (this.waiting.length < this.limit) this.waiting.push(message);
     else {
-      this.gone();
+      this.gone(false);
       this.close(new BayeuxError('slow-reader', `more than ${this.limit} messages wait to be read`));
     }
   }
@@ -123,7 +141,7 @@ class Iterator<T> implements AsyncIterableIterator<Message<T>> {
   }
 
   return(): Promise<IteratorResult<Message<T>>> {
-    this.gone();
+    this.gone(true);
     this.waiting = [];
     this.close();
     return Promise.resolve({ value: undefined, done: true });

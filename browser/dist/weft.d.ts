@@ -40,12 +40,20 @@ export declare class LinkError extends Error {
     status: number;
     /** The server answers, but this transport does not work here. */
     blocked: boolean;
+    /** The other side has said nothing. */
+    silent: boolean;
+    /** It was a connect that was refused, and nothing else. */
+    connect: boolean;
     constructor(message: string, 
     /** The HTTP status, if that was it. */
     status?: number, 
     /** The server answers, but this transport does not work here. */
-    blocked?: boolean);
-    /** The server does not take what was sent, whoever sends it. */
+    blocked?: boolean, 
+    /** The other side has said nothing. */
+    silent?: boolean, 
+    /** It was a connect that was refused, and nothing else. */
+    connect?: boolean);
+    /** The server does not take what was sent, whoever sends it. Other statuses are those of servers that are not there. */
     get refused(): boolean;
 }
 
@@ -61,10 +69,13 @@ export declare class Emitter {
     once(event: string, listener: (...args: any[]) => void, context?: unknown): this;
     off(event: string, listener?: (...args: any[]) => void): this;
     trigger(event: string, ...args: unknown[]): void;
+    countListeners(event: string): number;
     bind: (event: string, listener: (...args: any[]) => void, context?: unknown) => this;
     unbind: (event: string, listener?: (...args: any[]) => void) => this;
     addListener: (event: string, listener: (...args: any[]) => void, context?: unknown) => this;
     removeListener: (event: string, listener?: (...args: any[]) => void) => this;
+    emit: (event: string, ...args: unknown[]) => void;
+    removeAllListeners(event?: string): this;
 }
 
 export declare class Deferred<T> implements PromiseLike<T> {
@@ -233,7 +244,18 @@ export declare class Publication extends Deferred<void> {
     readonly scheduler: Scheduler;
     /** Sent over the link in use, under this id. */
     sent: boolean;
+    /** When an answer is overdue, and before when it is not sent again. */
+    until: number;
+    after: number;
+    /** How often a link that lived brought no answer. */
+    unanswered: number;
     constructor(message: Envelope, size: number, key: string, scheduler: Scheduler);
+    /** The server has it, maybe. */
+    get wasSent(): boolean;
+    /** It goes out under the id that it keeps, by which a server knows it again. */
+    send(id: string, patience: number): void;
+    /** It was not answered: again, after its pause. */
+    again(): void;
 }
 
 export interface SubscribeOptions {
@@ -247,6 +269,7 @@ export interface SubscribeOptions {
 export declare class Subscription<T = unknown> extends Deferred<void> implements AsyncIterable<Message<T>> {
     readonly channel: string;
     readonly options: SubscribeOptions;
+    /** Keeps what comes before the first loop begins, where there is no listener. */
     active: boolean;
     constructor(channel: string, listener: ((...args: any[]) => void) | undefined, context: unknown, options: SubscribeOptions, leave: (subscription: Subscription<any>) => void);
     /** Also tells the channel, for patterns: `(channel, data)`. */
@@ -298,6 +321,7 @@ export declare class Client extends Emitter {
     /** Looks at the clock: what is due, what is overdue, and when to look again. */
     /** The link that is heard. */
     /** A link is open: what is not answered is asked again over it. */
+    /** Whether the link, or session, that ends now was more than a beginning. */
     /** HTTP, or a close, refused a batch as such: true when a publish in it is or may be to blame. */
     /** One more failure: the pause before the next attempt, in ms. */
     /** Sends what is due. */

@@ -69,7 +69,7 @@ class StreamLink extends Requests {
   private event(text: string): void {
     const data = [];
     for (const line of text.split(/\r?\n/)) {
-      const [, field, value] = /^(\w*): ?(.*)$/.exec(line) || [];
+      const [, field, value] = /^(\w*): ?([^]*)$/.exec(line) || [];
       if (field === 'data') data.push(value);
       else if (field === 'id') this.settings.lastEventId = value;
     }

@@ -12,6 +12,8 @@ export interface Link {
   attach?(clientId: string): void;
   /** Looks at once whether the other side is there. */
   probe(): void;
+  /** Whether the other side says anything, within the time of a probe. */
+  answers?(): Promise<boolean>;
   close(): void;
 }
 

@@ -73,7 +73,7 @@ export class Requests implements Link {
       return;
     }
     // What is held and overdue is a dead connection; what is to be answered at once may take a busy server longer.
-    void this.ask(batch, hold > 0 ? hold + this.settings.wait : this.settings.patience);
+    void this.ask(batch, hold > 0 ? hold + this.settings.wait : this.settings.patience, true);
   }
 
   probe(): void {
@@ -96,12 +96,13 @@ export class Requests implements Link {
     this.busy = false;
   }
 
-  private async ask(batch: Envelope[], limit: number): Promise<void> {
+  private async ask(batch: Envelope[], limit: number, connect = false): Promise<void> {
     const { signal } = this.ended;
     try {
       const replies = await this.exchange(batch, limit, signal);
       if (!signal.aborted) this.hears.receive(replies);
     } catch (error) {
+      (error as LinkError).connect = connect;
       this.fail(error as LinkError);
     }
   }

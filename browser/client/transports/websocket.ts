@@ -17,7 +17,8 @@ export function openWebSocket(settings: Settings, hears: Hears): Promise<Link> {
     const fail = (why: string): void => {
       clearTimeout(late);
       if (socket) {
-        socket.onclose = socket.onerror = socket.onopen = null;
+        // Not `onerror`: some implementations report being closed before they are open, and throw what nobody hears.
+        socket.onclose = socket.onopen = null;
         socket.close();
       }
       // A page is not told why: the server may be away, too.
@@ -45,6 +46,7 @@ class SocketLink implements Link {
   private alarm: ReturnType<typeof setTimeout> | undefined;
   private probed = false;
   private open = true;
+  private waiting: ((answered: boolean) => void)[] = [];
 
   constructor(
     private socket: WebSocket,
@@ -86,11 +88,19 @@ class SocketLink implements Link {
     if (!this.open || this.probed) return;
     this.probed = true;
     this.socket.send('[]');
-    this.watch(this.settings.wait, () => this.down(new LinkError('silent')));
+    this.watch(this.settings.wait, () => this.down(new LinkError('silent', 0, false, true)));
+  }
+
+  answers(): Promise<boolean> {
+    return new Promise((told) => {
+      this.waiting.push(told);
+      this.probe();
+    });
   }
 
   close(): void {
     this.open = false;
+    this.tell(false);
     clearTimeout(this.alarm);
     this.socket.onmessage = this.socket.onclose = null;
     this.socket.close();
@@ -98,7 +108,12 @@ class SocketLink implements Link {
 
   private alive(): void {
     this.probed = false;
+    this.tell(true);
     this.watch(this.settings.idle, () => this.probe());
+  }
+
+  private tell(answered: boolean): void {
+    for (const told of this.waiting.splice(0)) told(answered);
   }
 
   private watch(after: number, then: () => void): void {

@@ -87,6 +87,8 @@ pub struct Client {
 #[derive(Debug)]
 struct Handle {
     commands: mpsc::Sender<Command>,
+    /// Who asks for the end waits for nothing else.
+    close: mpsc::Sender<oneshot::Sender<()>>,
     events: broadcast::WeakSender<Event>,
     status: watch::Receiver<Status>,
     /// A subscription was dropped.
@@ -110,6 +112,9 @@ impl Client {
 
     /// Publishes `data` (anything that serialises to JSON) and returns once the server has stored it. It is sent again
     /// over a new link if need be; Weft stores it once all the same. Dropping the future does not take it back.
+    ///
+    /// Acknowledgements come on the link that messages come on: whoever waits for one must not keep a [`Subscription`] of
+    /// this client from being read. A loop that publishes what it reads uses [`Client::enqueue`], or a task of its own.
     ///
     /// # Errors
     /// [`ClientError`]: refused, too late, or the client is at its end.
@@ -199,7 +204,7 @@ impl Client {
         Events(sender.map_or_else(|| broadcast::channel(1).1, |sender| sender.subscribe()))
     }
 
-    /// The id of the session; `None` while there is none.
+    /// The id of the session that was last connected; `None` before the first.
     pub fn session(&self) -> Option<String> {
         match &*self.handle.status.borrow() {
             Status::Connected { session, .. } => Some(session.clone()),
@@ -207,7 +212,7 @@ impl Client {
         }
     }
 
-    /// The link in use; `None` before the first.
+    /// The link in use, or the last one; `None` before the first.
     pub fn transport(&self) -> Option<Transport> {
         match &*self.handle.status.borrow() {
             Status::Connected { transport, .. } => Some(*transport),
@@ -219,7 +224,7 @@ impl Client {
     /// acknowledged by then fails. Streams end after what they hold.
     pub async fn close(&self) {
         let (done, outcome) = oneshot::channel();
-        if self.handle.commands.send(Command::Close(done)).await.is_ok() {
+        if self.handle.close.send(done).await.is_ok() {
             // Gone is as good as done.
             let _ = outcome.await;
         }

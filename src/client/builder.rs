@@ -198,11 +198,12 @@ impl ClientBuilder {
             wait,
         };
         let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (close, closing) = mpsc::channel(1);
         let (events, _) = broadcast::channel(EVENTS);
         let (sender, status) = watch::channel(Status::Starting);
         let gone = Arc::new(Notify::new());
-        let handle = Handle { commands, events: events.downgrade(), status, gone: gone.clone() };
-        let driver = Driver::new(settings, self.options, self.extensions, inbox, events, sender, gone);
+        let handle = Handle { commands, close, events: events.downgrade(), status, gone: gone.clone() };
+        let driver = Driver::new(settings, self.options, self.extensions, (inbox, closing), events, sender, gone);
         // Ends when the last handle is gone or the client is closed, in a bounded time.
         tokio::spawn(driver.run());
         Ok(Client { handle: Arc::new(handle), queue: self.queue, patience: self.publish_timeout })

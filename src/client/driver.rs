@@ -29,7 +29,6 @@ use crate::bayeux::{Message, Pattern};
 pub(super) enum Command {
     Publish(Box<Publish>),
     Subscribe { pattern: Pattern, replay: Option<Replay>, queue: mpsc::Sender<Received>, done: Outcome },
-    Close(oneshot::Sender<()>),
 }
 
 /// How the client fares, for those who wait for it.
@@ -53,6 +52,8 @@ const BATCH_BYTES: usize = 64 * 1024;
 const BATCH_MESSAGES: usize = 100;
 /// Sockets that break in a row without an answered connect, before long-polling is tried.
 const SOCKET_FAILURES: u32 = 3;
+/// A link that stood for so long worked: its end is no failure.
+const LASTING: Duration = Duration::from_secs(5);
 /// How long saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -64,6 +65,8 @@ pub(super) struct Driver {
     options: Options,
     extensions: Vec<Arc<dyn ClientExtension>>,
     commands: mpsc::Receiver<Command>,
+    /// Asks for the end: apart, as commands wait while the outbox is full.
+    closing: mpsc::Receiver<oneshot::Sender<()>>,
     events: broadcast::Sender<Event>,
     status: watch::Sender<Status>,
     gone: Arc<Notify>,
@@ -93,6 +96,7 @@ pub(super) struct Driver {
     retry_id: Option<u64>,
     /// A connect was answered over the link in use.
     stands: bool,
+    stood_at: Instant,
     /// A new session goes on where the last one ended, as far as is known.
     recovered: bool,
     interests: Interests,
@@ -121,6 +125,8 @@ enum Connect {
 /// What a turn of the loop begins with.
 enum Happened {
     Command(Option<Command>),
+    /// Somebody asks for the end, or nobody is left.
+    Closing(Option<oneshot::Sender<()>>),
     Heard(Result<Heard, LinkError>),
     Opened(Result<Link, LinkError>),
     Upgraded(Result<Link, LinkError>),
@@ -142,7 +148,7 @@ impl Driver {
         settings: Settings,
         options: Options,
         extensions: Vec<Arc<dyn ClientExtension>>,
-        commands: mpsc::Receiver<Command>,
+        (commands, closing): (mpsc::Receiver<Command>, mpsc::Receiver<oneshot::Sender<()>>),
         events: broadcast::Sender<Event>,
         status: watch::Sender<Status>,
         gone: Arc<Notify>,
@@ -155,6 +161,7 @@ impl Driver {
             options,
             extensions,
             commands,
+            closing,
             events,
             status,
             gone,
@@ -171,6 +178,7 @@ impl Driver {
             connect: Connect::Due(now),
             retry_id: None,
             stands: false,
+            stood_at: now,
             recovered: false,
             interests: Interests::default(),
             outbox: Outbox::default(),
@@ -192,6 +200,7 @@ impl Driver {
         };
         self.status.send_replace(Status::Ended(error.clone()));
         self.commands.close();
+        self.closing.close();
         let publishes = self.outbox.drain().map(|publish| publish.done).collect::<Vec<_>>();
         for done in publishes.into_iter().chain(self.interests.drain()) {
             // Who does not wait any more need not know.
@@ -201,10 +210,12 @@ impl Driver {
             match command {
                 Command::Publish(publish) => drop(publish.done.send(Err(error.clone()))),
                 Command::Subscribe { done, .. } => drop(done.send(Err(error.clone()))),
-                Command::Close(done) => drop(done.send(())),
             }
         }
         self.tell(Event::Stopped { reason });
+        while let Ok(done) = self.closing.try_recv() {
+            let _ = done.send(());
+        }
         if let Some(done) = done {
             let _ = done.send(());
         }
@@ -218,8 +229,13 @@ impl Driver {
             }
             let happened = self.wait().await;
             let end = match happened {
+                Happened::Closing(done) => Some(End::Closed(done)),
+                // Without commands there are no handles: `closing` says so, too.
                 Happened::Command(None) => Some(End::Closed(None)),
-                Happened::Command(Some(command)) => self.take(command),
+                Happened::Command(Some(command)) => {
+                    self.take(command);
+                    None
+                }
                 Happened::Heard(Ok(Heard::Messages(messages))) => self.listen(messages),
                 Happened::Heard(Ok(Heard::Refused(status))) => {
                     self.batch_refused(Refusal::new(status, "HTTP status"), &LinkError::Status(status));
@@ -275,7 +291,7 @@ impl Driver {
         }
         if self.upgrading.is_none() && self.upgrade_at.is_some_and(|at| at <= now) {
             self.upgrade_at = None;
-            self.upgrading = Some(self.open(Transport::WebSocket));
+            self.upgrading = Some(self.open_proven());
         }
         let next = self.next_time();
         let full = self.full.last();
@@ -285,6 +301,7 @@ impl Driver {
             upgraded = run(&mut self.upgrading) => Happened::Upgraded(upgraded),
             () = room(full) => Happened::Room,
             () = self.gone.notified() => Happened::Gone,
+            done = self.closing.recv() => Happened::Closing(done),
             command = self.commands.recv(), if self.outbox.has_room() => Happened::Command(command),
             () = sleep_until(next) => Happened::Time,
         }
@@ -327,13 +344,13 @@ impl Driver {
     }
 
     /// Takes in what the user wants.
-    fn take(&mut self, command: Command) -> Option<End> {
+    fn take(&mut self, command: Command) {
         match command {
             Command::Publish(publish) => self.outbox.push(*publish),
+            // Who has dropped it meanwhile has been told to the sweep already.
+            Command::Subscribe { queue, .. } if queue.is_closed() => {}
             Command::Subscribe { pattern, replay, queue, done } => self.interests.add(pattern, replay, queue, done),
-            Command::Close(done) => return Some(End::Closed(Some(done))),
         }
-        None
     }
 
     fn tell(&self, event: Event) {

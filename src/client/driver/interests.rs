@@ -116,7 +116,9 @@ impl Interests {
     /// A new session: what it does not know must be told.
     pub(super) fn renew(&mut self, session: &Session) {
         for (name, interest) in &mut self.wanted {
-            interest.state = if session.has(name) { State::Active } else { State::New };
+            // Who left it and wants it again gets a new beginning.
+            let goes_on = session.has(name) && !self.leaving.contains_key(name);
+            interest.state = if goes_on { State::Active } else { State::New };
             if interest.state == State::Active {
                 interest.waiting.drain(..).for_each(|done| drop(done.send(Ok(()))));
             }

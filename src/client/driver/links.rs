@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Connect, Driver, Opening, SOCKET_FAILURES};
+use super::{Connect, Driver, LASTING, Opening, SOCKET_FAILURES};
 use crate::client::error::LinkError;
 use crate::client::link::{Link, Polling, Socket};
 use crate::client::{ClientError, Event, Refusal, Transport};
@@ -18,6 +18,16 @@ impl Driver {
             Transport::WebSocket => Box::pin(async move { Ok(Link::Socket(Box::new(Socket::open(&settings).await?))) }),
             Transport::LongPolling => Box::pin(async move { Ok(Link::Polling(Box::new(Polling::new(settings)))) }),
         }
+    }
+
+    /// A socket beside the link in use, once it is known that it lets something through.
+    pub(super) fn open_proven(&self) -> Opening {
+        let settings = self.settings.clone();
+        Box::pin(async move {
+            let mut socket = Socket::open(&settings).await?;
+            socket.prove().await?;
+            Ok(Link::Socket(Box::new(socket)))
+        })
     }
 
     /// The first transport, unless it is a socket that does not work here.
@@ -68,18 +78,25 @@ impl Driver {
         self.upgrade_at = None;
         self.ask_again();
         if link.transport() == Transport::WebSocket && !self.stands {
-            self.socket_failures += 1;
+            // One that opens and lets nothing through need not be tried again and again.
+            let blocked = matches!(error, LinkError::Late(_));
+            self.socket_failures += if blocked { SOCKET_FAILURES } else { 1 };
         }
-        if self.stands {
+        let lasted = self.lasted();
+        if std::mem::take(&mut self.stands) && (lasted || self.failures == 0) {
             // It worked: at once, and without a pause for the first time.
-            self.stands = false;
-            self.failures = 0;
+            self.failures = u32::from(!lasted);
             self.open_at = Instant::now();
             tracing::debug!(%error, "link lost");
             self.tell(Event::Retry { attempt: 0, pause: Duration::ZERO, reason: error.to_string() });
         } else {
             self.failed(error.to_string());
         }
+    }
+
+    /// Whether the link, or session, that ends now was more than a beginning.
+    pub(super) fn lasted(&self) -> bool {
+        self.stands && self.stood_at.elapsed() >= LASTING
     }
 
     pub(super) fn not_opened(&mut self, error: &LinkError) {
@@ -105,13 +122,15 @@ impl Driver {
 
     /// HTTP, or a close, refused a whole batch: find out what is to blame.
     pub(super) fn batch_refused(&mut self, refusal: Refusal, error: &LinkError) {
-        let suspects = self.outbox.under_way() && self.session.id.is_some();
+        // Other statuses are those of servers that are not there, or of gates before them.
+        let of_content = matches!(refusal.code, 400 | 413 | 414 | 422 | 431);
+        let suspects = of_content && self.outbox.under_way() && self.session.id.is_some();
         if suspects {
             if let Some(publish) = self.outbox.batch_refused() {
                 let _ = publish.done.send(Err(ClientError::Refused(refusal.clone())));
             }
             // Not the link's fault.
-            self.stands = true;
+            (self.stands, self.failures) = (true, 0);
         } else {
             self.not_welcome(&refusal);
         }

@@ -103,8 +103,7 @@ impl Driver {
     fn on_standing(&mut self) {
         let Some(link) = &self.link else { return };
         let transport = link.transport();
-        self.stands = true;
-        self.failures = 0;
+        (self.stands, self.stood_at) = (true, Instant::now());
         if transport == Transport::WebSocket {
             (self.socket_failures, self.upgrade_pause) = (0, self.options.upgrade);
         }
@@ -126,7 +125,8 @@ impl Driver {
         self.interests.ask_again();
         self.outbox.send_again();
         // A server that gives sessions and takes them away again is not asked in a tight loop.
-        let pause = if self.stands {
+        let pause = if self.lasted() {
+            self.failures = 0;
             Duration::ZERO
         } else {
             self.failures += 1;

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_util::{Sink, Stream as _};
+use futures_util::{Sink, SinkExt as _, Stream as _, StreamExt as _};
 use http::{Request, header};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -78,6 +78,20 @@ impl Socket {
         let (idle, wait) = (settings.idle, settings.wait);
         let alarm = Box::pin(sleep_until(Instant::now() + idle));
         Ok(Self { stream, alarm, pinged: false, idle, wait })
+    }
+
+    /// Waits for a sign of life: some proxies let a socket open, and nothing through.
+    pub(in crate::client) async fn prove(&mut self) -> Result<(), LinkError> {
+        let proven = async {
+            self.stream.send(Frame::Ping(Default::default())).await.map_err(broken)?;
+            match self.stream.next().await {
+                Some(Ok(Frame::Close(_))) | None => Err(LinkError::Closed),
+                // Nobody has been asked for anything else yet.
+                Some(Ok(_)) => Ok(()),
+                Some(Err(error)) => Err(broken(error)),
+            }
+        };
+        timeout(self.wait, proven).await.map_err(|_| LinkError::NoSocket("nothing comes through".to_owned()))?
     }
 
     pub(super) fn send(&mut self, json: Vec<u8>) -> Result<(), LinkError> {

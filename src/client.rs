@@ -233,12 +233,18 @@ impl Client {
     /// Waits for the first link.
     async fn connected(&self, limit: Duration) -> Result<(), ClientError> {
         let mut status = self.handle.status.clone();
-        let decided = status.wait_for(|status| !matches!(status, Status::Starting));
-        let decided = tokio::time::timeout(limit, decided).await.map_err(|_| ClientError::TimedOut)?;
-        match &*decided.map_err(|_| ClientError::Closed)? {
+        let decided = status.wait_for(|status| !matches!(status, Status::Starting(_)));
+        let decided = tokio::time::timeout(limit, decided).await.map(|decided| decided.map(|status| status.clone()));
+        let Ok(decided) = decided else {
+            return Err(match &*self.handle.status.borrow() {
+                Status::Starting(Some(reason)) => ClientError::Unreachable(reason.clone()),
+                _ => ClientError::TimedOut,
+            });
+        };
+        match &decided.map_err(|_| ClientError::Closed)? {
             Status::Refused(refusal) => Err(ClientError::Refused(refusal.clone())),
             Status::Ended(error) => Err(error.clone()),
-            Status::Connected { .. } | Status::Starting => Ok(()),
+            Status::Connected { .. } | Status::Starting(_) => Ok(()),
         }
     }
 

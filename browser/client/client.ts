@@ -36,6 +36,8 @@ const UNANSWERED = 24e3;
 const TIMES_UNANSWERED = 2;
 /** A link that stood for so long worked: its end is no failure. In ms. */
 const LASTING = 5000;
+/** After an outage a better transport is tried so soon, in ms. */
+const SOON = 5000;
 /** How long a link may take to open, in ms. */
 const OPENING = 3000;
 /** How long saying goodbye may take, in ms. */
@@ -85,6 +87,8 @@ export class Client extends Emitter {
   private generation = 0;
   private openAt = 0;
   private failures = 0;
+  /** Sessions that were lost in a row, none of which had lasted. */
+  private losses = 0;
   private linkFailures: Record<string, number> = {};
   private disabled = new Set<string>();
   private autodisconnect = true;
@@ -393,7 +397,9 @@ export class Client extends Emitter {
     this.stands = false;
     this.askAgain();
     const first = this.usable()[0];
-    this.upgradeAt = link.name === first ? Infinity : Date.now() + this.upgradePause * (0.75 + Math.random() / 2);
+    // After an outage it may have been that, and not the transport.
+    const pause = this.failures > 0 ? Math.min(SOON, this.upgradePause) : this.upgradePause;
+    this.upgradeAt = link.name === first ? Infinity : Date.now() + pause * (0.75 + Math.random() / 2);
     log('info', `link opened: ${link.name}`);
   }
 
@@ -482,9 +488,11 @@ export class Client extends Emitter {
     this.linkFailures[name] = (this.linkFailures[name] || 0) + (error.blocked ? FAILURES : 1);
     this.transportIs(false);
     const others = this.usable().some((one) => (this.linkFailures[one] || 0) < FAILURES);
+    // Neither does what always works: it is not about transports.
+    if (!error.blocked && name !== this.usable()[0]) this.linkFailures = {};
     if (error.blocked && others) {
       this.openAt = 0;
-      this.trigger('retry', { attempt: this.failures, delay: 0, reason: error.message });
+      if (!error.absent) this.trigger('retry', { attempt: this.failures, delay: 0, reason: error.message });
       return;
     }
     this.openAt = Date.now() + this.pause(error.message);
@@ -725,11 +733,13 @@ export class Client extends Emitter {
     this.stands = false;
     this.state = 'CONNECTING';
     // A server that gives sessions and takes them away again is not asked in a tight loop.
-    const lasted = stands && this.lasted();
-    if (lasted) this.failures = 0;
-    const pause = lasted ? 0 : this.pause(error.message);
+    if (stands && this.lasted()) this.losses = 0;
+    // It answers: what failed before is over.
+    this.failures = this.losses++;
     // An interval that came before was for connects.
-    this.handshakeAt = Date.now() + Math.max(pause, refusal.advice?.interval === undefined ? 0 : session.interval);
+    const interval = refusal.advice?.interval === undefined ? 0 : session.interval;
+    if (this.failures === 0) this.trigger('retry', { attempt: 0, delay: interval, reason: error.message });
+    this.handshakeAt = Date.now() + (this.failures === 0 ? interval : this.pause(error.message, interval));
   }
 
   private onSubscribe(reply: Envelope, unknown: boolean): void {

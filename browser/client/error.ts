@@ -36,6 +36,8 @@ export class LinkError extends Error {
     public silent = false,
     /** It was a connect that was refused, and nothing else. */
     public connect = false,
+    /** There is no such thing here. */
+    public absent = false,
   ) {
     super(message);
   }

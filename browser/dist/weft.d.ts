@@ -44,6 +44,8 @@ export declare class LinkError extends Error {
     silent: boolean;
     /** It was a connect that was refused, and nothing else. */
     connect: boolean;
+    /** There is no such thing here. */
+    absent: boolean;
     constructor(message: string, 
     /** The HTTP status, if that was it. */
     status?: number, 
@@ -52,7 +54,9 @@ export declare class LinkError extends Error {
     /** The other side has said nothing. */
     silent?: boolean, 
     /** It was a connect that was refused, and nothing else. */
-    connect?: boolean);
+    connect?: boolean, 
+    /** There is no such thing here. */
+    absent?: boolean);
     /** The server does not take what was sent, whoever sends it. Other statuses are those of servers that are not there. */
     get refused(): boolean;
 }
@@ -293,6 +297,7 @@ export declare class Client extends Emitter {
     /** Unsubscribes that the server must be told of. */
     /** A batch was refused as such: one at a time, to find out what is to blame. */
     /** Counts links: what an older one says is not heard. */
+    /** Sessions that were lost in a row, none of which had lasted. */
     /** The connect that was not answered: sent again under its id, which says that nothing of it arrived. */
     /** A connect was answered over the link in use. */
     /** The goodbye is sent: nothing else is. */

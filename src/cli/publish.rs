@@ -68,6 +68,10 @@ async fn publish(arguments: &PublishArguments) -> anyhow::Result<()> {
         ClientError::TimedOut => {
             anyhow::anyhow!("no answer from {} within {:?}", arguments.remote.url(), arguments.timeout)
         }
+        ClientError::Unreachable(reason) => {
+            anyhow::anyhow!("no connection to {} within {:?}: {reason}", arguments.remote.url(), arguments.timeout)
+        }
+        ClientError::Refused(refusal) if refusal.code == 404 => arguments.remote.no_mount(),
         other => other.into(),
     })?;
     let outcome = match single {
@@ -133,7 +137,9 @@ async fn publish_lines(arguments: &PublishArguments, client: &Client) -> anyhow:
         outcome.map_err(|(number, error)| wrong(arguments, error).context(format!("line {number}")))?;
         count += 1;
     }
-    bad.map_or(Ok(count), |bad| Err(bad.into()))
+    bad.map_or(Ok(count), |bad| {
+        Err(anyhow::Error::new(bad).context(format!("stopped: {count} published, the rest not sent")))
+    })
 }
 
 /// The outcome of the oldest publish; `None` when there is none. Cancel-safe.

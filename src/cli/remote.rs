@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::{FAILED, MISUSED, complain};
@@ -18,7 +17,8 @@ pub(super) struct RemoteArguments {
     /// A header of each request; may be repeated.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Sent as `Authorization: Bearer TOKEN`. Better given as WEFT_TOKEN, which others on this machine cannot read.
+    /// Sent as `Authorization: Bearer TOKEN`, for a proxy or an extension: Weft by itself does not look at it. Better given as
+    /// WEFT_TOKEN, which others on this machine cannot read.
     #[arg(long, env = "WEFT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
     /// Certificates (PEM) to trust beside those of the system.
@@ -40,6 +40,14 @@ impl RemoteArguments {
         &self.url
     }
 
+    /// Nobody speaks Bayeux at the URL.
+    pub(super) fn no_mount(&self) -> anyhow::Error {
+        anyhow::anyhow!(
+            "nothing speaks Bayeux at {} (HTTP status 404): give the URL of a mount, such as http://HOST:8000/bayeux",
+            self.url
+        )
+    }
+
     /// A client as these arguments want it.
     pub(super) fn builder(&self) -> anyhow::Result<ClientBuilder> {
         let mut builder = crate::Client::builder(&self.url);
@@ -52,7 +60,8 @@ impl RemoteArguments {
             builder = builder.header("Authorization", &format!("Bearer {token}"));
         }
         if let Some(path) = &self.ca_file {
-            let pem = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let pem =
+                std::fs::read(path).map_err(|error| Misused(format!("cannot read {}: {error}", path.display())))?;
             builder = builder.root_certificates(&pem);
         }
         Ok(match self.transport {

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs::{self, Log};
 use super::{FAILED, MISUSED, NodeArguments, complain};
-use crate::node::{Config, Node, NodeError};
+use crate::node::{Config, Limits, Node, NodeError};
 
 /// Files of a process that are not connections of clients: listeners, Redis, logs, the runtime's.
 const OTHER_FILES: u64 = 64;
@@ -65,6 +65,7 @@ async fn serve(config: Config, log: &Log, ready_file: Option<&Path>) -> anyhow::
     // Before the node serves, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let node = Node::builder(config).log(log.handle.clone()).start().await?;
     if let Some(path) = ready_file {
         write_ready_file(path, &node).with_context(|| format!("cannot write {}", path.display()))?;
@@ -72,6 +73,8 @@ async fn serve(config: Config, log: &Log, ready_file: Option<&Path>) -> anyhow::
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        // The terminal is closed.
+        _ = hangup.recv() => "SIGHUP",
         never = log.report() => match never {},
     };
     tracing::info!(signal = name, "asked to stop");
@@ -105,15 +108,20 @@ fn write_ready_file(path: &Path, node: &Node) -> std::io::Result<()> {
 
 /// Every connection is a file: as many as the system lets us have.
 fn raise_file_limit(connections: usize) {
+    let most = Limits::default().connections;
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) if limit < u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES) => {
-            tracing::warn!(
-                limit,
-                connections,
-                "the limit of open files is too low for `limits.connections`: raise it (ulimit -Hn, LimitNOFILE), or lower that"
-            )
+        Ok(limit) if limit >= u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES) => {
+            tracing::debug!(limit, "file limit");
         }
-        Ok(limit) => tracing::debug!(limit, "file limit"),
+        // Nobody has asked for so many.
+        Ok(limit) if connections == most => {
+            tracing::info!(limit, "fewer open files than the 100,000 connections that are allowed by default");
+        }
+        Ok(limit) => tracing::warn!(
+            limit,
+            connections,
+            "the limit of open files is too low for `limits.connections`: raise it (ulimit -Hn, LimitNOFILE), or lower that"
+        ),
         Err(error) => tracing::warn!(%error, "cannot raise the file limit"),
     }
 }

@@ -41,12 +41,12 @@ pub(super) struct SubscribeArguments {
     #[arg(long, short)]
     timestamps: bool,
     /// Begin with what the server has kept: all of it, or what follows a position.
-    #[arg(long, value_name = "all|POSITION", value_parser = replay)]
+    #[arg(long, value_name = "all|new|POSITION", value_parser = replay, allow_hyphen_values = true)]
     replay: Option<Replay>,
     /// Fail when it takes longer than this: 30s, 500ms or plain seconds [default: no limit].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Say nothing about the connection.
+    /// Say nothing about the connection; that messages may be missing is said all the same.
     #[arg(long, short)]
     quiet: bool,
 }
@@ -55,7 +55,7 @@ fn replay(text: &str) -> Result<Replay, String> {
     match text {
         "all" | "-2" => Ok(Replay::All),
         "new" | "-1" => Ok(Replay::New),
-        number => number.parse().map(Replay::After).map_err(|_| "expected `all` or a position".to_owned()),
+        number => number.parse().map(Replay::After).map_err(|_| "expected `all`, `new` or a position".to_owned()),
     }
 }
 
@@ -86,7 +86,7 @@ async fn subscribe(arguments: &SubscribeArguments) -> anyhow::Result<()> {
     };
     let outcome = tokio::select! {
         outcome = print(arguments, &client) => outcome,
-        () = tell(&mut events, arguments) => Ok(()),
+        outcome = tell(&mut events, arguments) => outcome,
         () = limit => Err(anyhow::anyhow!("not done within --timeout")),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
@@ -142,17 +142,23 @@ fn line(arguments: &SubscribeArguments, message: &Received) -> String {
 }
 
 /// Tells what happens to the connection, until it ends for good.
-async fn tell(events: &mut Events, arguments: &SubscribeArguments) {
-    let mut away = false;
+async fn tell(events: &mut Events, arguments: &SubscribeArguments) -> anyhow::Result<()> {
+    let (mut away, mut ever) = (false, false);
     while let Some(event) = events.next().await {
+        // That is not about the connection.
+        let loss = matches!(event, Event::Gap { .. } | Event::Unsubscribed { .. });
         let text = match event {
-            Event::Retry { reason, attempt, pause } if attempt > 0 => {
+            Event::Retry { reason, .. } if !ever && reason == "HTTP status 404" => {
+                return Err(arguments.remote.no_mount());
+            }
+            Event::Retry { reason, attempt, pause } if attempt > 0 || !pause.is_zero() => {
                 away = true;
                 Some(format!("no connection ({reason}); next attempt in {:.1} s", pause.as_secs_f64()))
             }
-            Event::Connected { transport, .. } | Event::Resumed { transport } if away => {
-                away = false;
-                Some(format!("connected again by {}", transport.as_str()))
+            Event::Connected { transport, .. } | Event::Resumed { transport } => {
+                let again = std::mem::take(&mut away) && ever;
+                ever = true;
+                again.then(|| format!("connected again by {}", transport.as_str()))
             }
             Event::Gap { channels } if channels.is_empty() => Some("messages may be missing".to_owned()),
             Event::Gap { channels } => Some(format!("messages may be missing on {}", channels.join(", "))),
@@ -160,10 +166,10 @@ async fn tell(events: &mut Events, arguments: &SubscribeArguments) {
             Event::Stopped { .. } => break,
             _ => None,
         };
-        if let Some(text) = text.filter(|_| !arguments.quiet) {
+        if let Some(text) = text.filter(|_| !arguments.quiet || loss) {
             eprintln!("weft: {text}");
         }
     }
     // What ended it is told by the subscriptions.
-    std::future::pending::<()>().await;
+    std::future::pending().await
 }

@@ -200,7 +200,7 @@ impl ClientBuilder {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (close, closing) = mpsc::channel(1);
         let (events, _) = broadcast::channel(EVENTS);
-        let (sender, status) = watch::channel(Status::Starting);
+        let (sender, status) = watch::channel(Status::Starting(None));
         let gone = Arc::new(Notify::new());
         let handle = Handle { commands, close, events: events.downgrade(), status, gone: gone.clone() };
         let driver = Driver::new(settings, self.options, self.extensions, (inbox, closing), events, sender, gone);

@@ -34,7 +34,8 @@ pub(super) enum Command {
 /// How the client fares, for those who wait for it.
 #[derive(Debug, Clone)]
 pub(super) enum Status {
-    Starting,
+    /// With what went wrong last.
+    Starting(Option<String>),
     Connected {
         session: String,
         transport: Transport,
@@ -86,6 +87,8 @@ pub(super) struct Driver {
     failures: u32,
 
     session: Session,
+    /// Sessions that were lost in a row, none of which had lasted.
+    losses: u32,
     /// The id of the last session, if there was one.
     previous: Option<String>,
     handshake: Option<Asked>,
@@ -172,6 +175,7 @@ impl Driver {
             socket_failures: 0,
             open_at: now,
             failures: 0,
+            losses: 0,
             previous: None,
             handshake: None,
             handshake_at: now,

@@ -21,6 +21,9 @@ pub enum ClientError {
     /// The server said no.
     #[error("refused: {0}")]
     Refused(Refusal),
+    /// There was no connection in time; what went wrong last.
+    #[error("no connection: {0}")]
+    Unreachable(String),
     /// No answer came in time. Whether it was done is unknown.
     #[error("no answer in time; whether it was done is unknown")]
     TimedOut,

@@ -264,6 +264,9 @@ impl Config {
             let given = humantime::format_duration(self.timeout);
             return wrong("timeout", &format!("must be between 100ms and 1h, not {given}"));
         }
+        if self.listen == self.internal_listen && self.listen.port() != 0 {
+            return wrong("internal_listen", "must differ from `listen`");
+        }
         self.log.check()?;
         if self.mounts.is_empty() {
             return wrong("mounts", "must name at least one path, as in [\"/bayeux\", \"/cometd=cometd\"]");

@@ -279,6 +279,19 @@ impl Server {
             Ok(AttachOutcome::Held(held)) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let hold = if held.first() { Duration::ZERO } else { left };
+                if held.traits().resume && hold.is_zero() {
+                    // Reading the logs is due in any case. Done before the answer, that can say whether all is still there:
+                    // a client takes silence for a yes.
+                    if let Err(error) = self.sessions().refresh(held.attachment()).await {
+                        self.engine_failed("connect", &error);
+                    }
+                    if held.has_gap() {
+                        let (reply, asked) =
+                            (self.accept_connect(message, false).into(), Asked::of(message, request.dialect));
+                        let told = HeldConnect { session: connect.session.clone(), reply, asked, hold };
+                        return SocketConnect::Bound(held, Err(told));
+                    }
+                }
                 let ack = held.acks().then(|| held.sent().cursor);
                 SocketConnect::Bound(held, answer(hold, ack))
             }

@@ -6,7 +6,7 @@ import { type Hears, type Link, type Settings, isForeign } from './link';
 import { Requests, post } from './polling';
 
 export async function openEventSource(settings: Settings, hears: Hears): Promise<Link> {
-  if (!settings.fetch || typeof ReadableStream === 'undefined') throw new LinkError('no streams here', 0, true);
+  if (!settings.fetch || typeof ReadableStream === 'undefined') throw new LinkError('no streams here', 0, true, false, false, true);
   return new StreamLink(settings, hears);
 }
 

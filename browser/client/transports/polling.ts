@@ -8,7 +8,7 @@ import { type Hears, type Link, type Settings, isForeign } from './link';
 type Exchange = (batch: Envelope[], limit: number, ended: AbortSignal) => Promise<Envelope[]>;
 
 export async function openPolling(settings: Settings, hears: Hears): Promise<Link> {
-  if (!settings.fetch) throw new LinkError('no fetch here', 0, true);
+  if (!settings.fetch) throw new LinkError('no fetch here', 0, true, false, false, true);
   const url = settings.url('long-polling');
   return new Requests('long-polling', settings, hears, (batch, limit, ended) => post(settings, url, batch, limit, ended));
 }

@@ -10,7 +10,7 @@ const FRAME = 65536;
 export function openWebSocket(settings: Settings, hears: Hears): Promise<Link> {
   return new Promise((resolve, reject) => {
     const Socket = settings.WebSocket;
-    if (!Socket) return reject(new LinkError('no WebSocket here', 0, true));
+    if (!Socket) return reject(new LinkError('no WebSocket here', 0, true, false, false, true));
     const url = settings.url('websocket').replace(/^http/, 'ws');
     const late = setTimeout(() => fail('not opened in time'), settings.open);
     let socket: WebSocket;

@@ -11,6 +11,9 @@ use crate::client::{ClientError, Event, Refusal, Transport};
 
 use super::Status;
 
+/// When a socket is tried again that failed while the server was away.
+const SOON: Duration = Duration::from_secs(5);
+
 impl Driver {
     pub(super) fn open(&self, transport: Transport) -> Opening {
         let settings = self.settings.clone();
@@ -50,7 +53,9 @@ impl Driver {
         if transport == self.options.transports.first().copied().unwrap_or(transport) {
             self.upgrade_at = None;
         } else if self.options.transports.contains(&Transport::WebSocket) {
-            self.upgrade_at = Some(now + self.upgrade_pause);
+            // After an outage it may have been that, and not the socket.
+            let soon = if self.failures > 0 { SOON } else { self.upgrade_pause };
+            self.upgrade_at = Some(now + soon.min(self.upgrade_pause));
         }
         tracing::debug!(transport = transport.as_str(), "link opened");
     }
@@ -81,6 +86,10 @@ impl Driver {
             // One that opens and lets nothing through need not be tried again and again.
             let blocked = matches!(error, LinkError::Late(_));
             self.socket_failures += if blocked { SOCKET_FAILURES } else { 1 };
+        }
+        if link.transport() == Transport::LongPolling && !self.stands {
+            // It is not about sockets.
+            self.socket_failures = 0;
         }
         let lasted = self.lasted();
         if std::mem::take(&mut self.stands) && (lasted || self.failures == 0) {
@@ -116,6 +125,12 @@ impl Driver {
         self.failures += 1;
         let pause = self.options.backoff.pause(self.failures, fastrand::f64());
         self.open_at = Instant::now() + pause;
+        self.status.send_if_modified(|status| {
+            if let Status::Starting(last) = status {
+                *last = Some(reason.clone());
+            }
+            false
+        });
         tracing::debug!(%reason, attempt = self.failures, ?pause, "no link");
         self.tell(Event::Retry { attempt: self.failures, pause, reason });
     }
@@ -140,7 +155,7 @@ impl Driver {
     /// Tells who waits for the first link.
     pub(super) fn not_welcome(&self, refusal: &Refusal) {
         self.status.send_if_modified(|status| {
-            let starting = matches!(status, Status::Starting);
+            let starting = matches!(status, Status::Starting(_));
             if starting {
                 *status = Status::Refused(refusal.clone());
             }

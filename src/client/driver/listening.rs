@@ -124,16 +124,19 @@ impl Driver {
         self.handshake = None;
         self.interests.ask_again();
         self.outbox.send_again();
-        // A server that gives sessions and takes them away again is not asked in a tight loop.
-        let pause = if self.lasted() {
-            self.failures = 0;
-            Duration::ZERO
-        } else {
-            self.failures += 1;
-            self.options.backoff.pause(self.failures, fastrand::f64())
+        // It answers: what failed before is over. But who gives sessions and takes them away again is not asked in a tight loop.
+        if self.lasted() {
+            self.losses = 0;
+        }
+        self.failures = self.losses;
+        self.losses += 1;
+        let least = match self.failures {
+            0 => Duration::ZERO,
+            failures => self.options.backoff.pause(failures, fastrand::f64()),
         };
         self.stands = false;
-        self.handshake_at = Instant::now() + pause.max(self.session.advised.interval);
+        let pause = least.max(self.session.advised.interval);
+        self.handshake_at = Instant::now() + pause;
         self.tell(Event::Retry { attempt: self.failures, pause, reason: refusal.to_string() });
     }
 

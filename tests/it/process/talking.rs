@@ -155,7 +155,7 @@ async fn wrong_calls_and_refusals() {
     let (_node, url) = started().await;
     for (arguments, input, code, text) in [
         (&["pub", "/a", "{no"][..], "", 2, "--text publishes it as it is"),
-        (&["pub", "/a"], "1\n{no\n3\n", 2, "line 2 is not JSON"),
+        (&["pub", "/a"], "1\n{no\n3\n", 2, "stopped: 1 published, the rest not sent: line 2 is not JSON"),
         (&["pub", "--repeat", "0", "/a", "1"], "", 2, "--repeat"),
         (&["pub", "--repeat", "2", "/a"], "1\n", 2, "required"),
         (&["pub", "a", "1"], "", 2, "no channel to publish to"),
@@ -165,10 +165,11 @@ async fn wrong_calls_and_refusals() {
         (&["sub", "/meta/x"], "", 1, "cannot subscribe to /meta/x"),
         (&["sub"], "", 2, "CHANNEL"),
         (&["sub", "--count", "0", "/a"], "", 2, "--count"),
-        (&["sub", "--replay", "some", "/a"], "", 2, "expected `all` or a position"),
+        (&["sub", "--replay", "some", "/a"], "", 2, "expected `all`, `new` or a position"),
         (&["sub", "--replay", "all", "/a"], "", 1, "Replay not allowed"),
+        (&["sub", "--replay", "-2", "/a"], "", 1, "Replay not allowed"),
         (&["sub", "--header", "x", "/a"], "", 2, "expected \"Name: value\""),
-        (&["sub", "--ca-file", "/nowhere", "/a"], "", 1, "cannot read /nowhere"),
+        (&["sub", "--ca-file", "/nowhere", "/a"], "", 2, "cannot read /nowhere"),
     ] {
         let (exit, out, err) = run(&url, arguments, input).await;
         assert!(exit == code && err.contains(text), "{arguments:?}: {exit}, {err}");

@@ -171,3 +171,47 @@ impl Interests {
 fn about(channel: &str, name: &str) -> Message {
     Message { channel: channel.to_owned(), subscription: Some(json::quote(name)), ..Message::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::bayeux::message;
+
+    fn told(interests: &mut Interests, session: &mut Session) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let next = |id| interests.next(id, deadline, session).map(|message| message.channel);
+        (1..).map_while(next).collect()
+    }
+
+    #[tokio::test]
+    async fn who_left_and_wants_it_again_subscribes_again() {
+        let (mut interests, mut session) = (Interests::default(), Session::new(true));
+        let add = |interests: &mut Interests| {
+            let (queue, messages) = mpsc::channel(1);
+            interests.add(Pattern::parse("/a").expect("a pattern"), None, queue, oneshot::channel().0);
+            messages
+        };
+        let one = |json: &str| message::parse(json.as_bytes(), &message::Limits::default()).expect("JSON").remove(0);
+        let messages = add(&mut interests);
+        session.begin(&one(r#"{"clientId":"a","ext":{"resume":true,"position":{"0":1}}}"#), false);
+        assert_eq!(told(&mut interests, &mut session), ["/meta/subscribe"]);
+        session.subscribed("/a", &one("{}"));
+        interests.accepted("/a");
+        // The session is lost, and meanwhile:
+        session.lost();
+        interests.ask_again();
+        drop(messages);
+        interests.sweep();
+        let _messages = add(&mut interests);
+        // The new session has what the handshake claimed.
+        session.handshake_ext();
+        session
+            .begin(&one(r#"{"clientId":"b","ext":{"resume":true,"position":{"0":1},"subscriptions":["/a"]}}"#), true);
+        interests.renew(&session);
+        assert_eq!(told(&mut interests, &mut session), ["/meta/unsubscribe", "/meta/subscribe"]);
+    }
+}

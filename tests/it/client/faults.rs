@@ -10,7 +10,7 @@ use super::{TRANSPORTS, connected, event, numbers, over, publish, quick, subscri
 use crate::support::node::{TestNode, node};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
-use crate::support::{soon, within};
+use crate::support::{eventually, soon, within};
 
 /// A node with a proxy before it, and a client that publishes beside the proxy.
 async fn behind_proxy() -> (TestNode, Proxy, Client) {
@@ -212,6 +212,53 @@ async fn everything_settles_when_the_server_never_comes_back() {
         tokio::join!(soon("all settle", publishes), soon("settles", client.subscribe("/n")));
     assert!(publishes.iter().all(Result::is_err) && subscription.is_err());
     soon("closing ends", client.close()).await;
+}
+
+#[tokio::test]
+async fn closing_waits_for_nothing_but_its_goodbye() {
+    let (_node, proxy, _speaker) = behind_proxy().await;
+    let client = connected(quick(&proxy.url())).await;
+    proxy.set_targets([]);
+    proxy.cut();
+    // More than have a place, with the usual patience of a minute.
+    let publishes: Vec<_> = (0..2_000u64)
+        .map(|number| {
+            let client = client.clone();
+            tokio::spawn(async move { client.publish("/n", &number).await })
+        })
+        .collect();
+    // The first is told when it has its place: then the others wait for one.
+    eventually(Duration::from_secs(5), "all are under way", async || {
+        let full = tokio::time::timeout(Duration::from_millis(50), client.subscribe("/full")).await;
+        full.is_err().then_some(())
+    })
+    .await;
+    within(Duration::from_secs(5), "closing", client.close()).await;
+    for publish in publishes {
+        assert!(soon("an outcome", publish).await.expect("no panic").is_err());
+    }
+}
+
+#[tokio::test]
+async fn links_that_do_not_last_are_not_replaced_in_a_loop() {
+    let (_node, proxy, _speaker) = behind_proxy().await;
+    for transport in TRANSPORTS {
+        let client = connected(Client::builder(&proxy.url()).transports(&[transport])).await;
+        let mut events = client.events();
+        let began = Instant::now();
+        let mut longest = Duration::ZERO;
+        for _ in 0..4 {
+            proxy.cut();
+            let retry = event(&mut events, "a retry", |event| matches!(event, Event::Retry { .. })).await;
+            if let Event::Retry { pause, .. } = retry {
+                longest = longest.max(pause);
+            }
+            event(&mut events, "a link", |event| matches!(event, Event::Resumed { .. })).await;
+        }
+        // One without a pause, and then 250 ms, 500, 1,000, at least the half of each.
+        assert!(longest >= Duration::from_millis(500), "{transport:?}: {longest:?}");
+        assert!(began.elapsed() >= Duration::from_millis(850), "{transport:?}: {:?}", began.elapsed());
+    }
 }
 
 #[tokio::test]

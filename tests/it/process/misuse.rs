@@ -41,6 +41,7 @@ const MISTAKES: &[Mistake] = &[
     flag(&["--mount", "/x=java"], &["mount", "java", "faye", "cometd"]),
     flag(&["--listen", "nowhere"], &["listen", "address"]),
     flag(&["--listen", "127.0.0.1:99999"], &["listen", "address"]),
+    flag(&["--listen", "127.0.0.1:7", "--internal-listen", "127.0.0.1:7"], &["internal_listen", "must differ"]),
     flag(&["--internal-listen", "8001"], &["internal_listen", "address"]),
     flag(&["--engine", "postgres"], &["engine", "postgres", "memory"]),
     flag(&["--redis-url", "http://127.0.0.1"], &["redis.url", "redis://", "rediss://"]),

@@ -25,6 +25,11 @@ async fn sigint_ends_it_and_answers_everybody() {
     ends_and_answers_everybody("INT").await;
 }
 
+#[tokio::test]
+async fn a_closed_terminal_ends_it_in_order() {
+    ends_and_answers_everybody("HUP").await;
+}
+
 async fn ends_and_answers_everybody(signal: &str) {
     let node = Running::start(&[]).await;
     let poller = Client::connected(node.public).await;

@@ -178,7 +178,7 @@ async fn wrong_calls_and_refusals() {
     let (exit, _, err) = run("ftp://x", &["pub", "/a", "1"], "").await;
     assert!(exit == 2 && err.contains("ftp://x"), "{err}");
     let (exit, _, err) = run("http://127.0.0.1:1/bayeux", &["pub", "--timeout", "0.2", "/a", "1"], "").await;
-    assert!(exit == 1 && err.contains("no answer from http://127.0.0.1:1/bayeux"), "{err}");
+    assert!(exit == 1 && err.contains("no connection to http://127.0.0.1:1/bayeux"), "{err}");
 }
 
 #[tokio::test]
@@ -228,4 +228,50 @@ async fn tokens_and_headers_are_sent() {
     let mut err = String::new();
     soon("weft ends", child.stderr.take().expect("piped").read_to_string(&mut err)).await.expect("text");
     assert_eq!((soon("weft ends", child.wait()).await.expect("waited for").code(), err.as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
+async fn a_wrong_mount_and_a_server_that_is_away_are_named() {
+    let (node, _url) = started().await;
+    let wrong = format!("http://{}/wrong", node.addr());
+    for arguments in [&["sub", "/a"][..], &["pub", "/a", "1"]] {
+        let (exit, _, err) = run(&wrong, arguments, "").await;
+        assert!(
+            exit == 1 && err.contains(&format!("nothing speaks Bayeux at {wrong}")),
+            "{arguments:?}: {exit}, {err}"
+        );
+    }
+    let (exit, _, err) = run("http://127.0.0.1:1/bayeux", &["pub", "--timeout", "1", "/a", "1"], "").await;
+    assert!(exit == 1 && err.contains("within 1s: Connection refused"), "{exit}, {err}");
+}
+
+/// Publishes until a message comes out.
+async fn published(node: &TestNode, out: &mut Lines<BufReader<ChildStdout>>) {
+    let url = format!("http://{}/bayeux", node.addr());
+    let came = async {
+        loop {
+            run(&url, &["pub", "/a", "1"], "").await;
+            if let Ok(line) = tokio::time::timeout(Duration::from_millis(200), out.next_line()).await {
+                return line.expect("text").expect("weft runs");
+            }
+        }
+    };
+    soon("a message", came).await;
+}
+
+#[tokio::test]
+async fn that_messages_may_be_missing_is_said_even_by_a_quiet_one() {
+    let (first, second) = (node(|_| {}).await, node(|config| config.handshake_spread = Duration::ZERO).await);
+    let proxy = Proxy::start([first.addr()]).await;
+    let mut sub = weft(&proxy.url(), &["sub", "--quiet", "/a"]);
+    let mut child = sub.spawn().expect("weft starts");
+    let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let err = BufReader::new(child.stderr.take().expect("piped")).lines();
+    published(&first, &mut out).await;
+    proxy.set_targets([second.addr()]);
+    proxy.cut();
+    published(&second, &mut out).await;
+    let mut running = Running { child, out, err };
+    let said = soon("a line", running.err.next_line()).await.expect("text").expect("weft runs");
+    assert!(said.contains("messages may be missing"), "{said}");
 }

@@ -162,6 +162,56 @@ async fn a_gap_on_a_socket_is_told_before_anything_else() {
     assert_eq!(data(&frames.into_iter().flatten().flatten().collect::<Vec<_>>()), [3, 4]);
 }
 
+/// The socket is bound already, and does not read while its log is overrun.
+#[tokio::test]
+async fn a_gap_that_arises_on_a_socket_is_told_before_anything_else() {
+    const COUNT: u64 = 600;
+    let node = node(|config| {
+        config.limits.log_entries = 50;
+        config.limits.outbox_messages = 10;
+    })
+    .await;
+    let mut session = resuming(&node).await;
+    session.subscribed("/a").await;
+    let start = session.granted["position"].clone();
+    let mut socket = Socket::open_narrow(node.addr()).await;
+    socket.send(&session.connect_message(at(&start), false)).await;
+    let (before, bound) = until_reply(&mut socket).await;
+    assert_eq!((before, &bound["ext"]["gap"]), (vec![], &Value::Null));
+    let mut publisher = Poster::new(node.addr());
+    // More than the kernel has room for.
+    let text = "x".repeat(20_000);
+    for number in 0..COUNT {
+        publish(&mut publisher, "/a", json!([number, text])).await;
+    }
+    let number = |message: &Value| message["data"][0].as_u64().expect("a number");
+    // What was sent is read; what is behind the gap does not pass it as long as nobody asks.
+    let mut before = Vec::new();
+    while let Ok(frame) = tokio::time::timeout(Duration::from_millis(300), socket.next()).await {
+        before.extend(frame.expect("the socket is open"));
+    }
+    // A connect that is not held tells it, once the node knows, and nothing comes in between.
+    soon("the gap", async {
+        loop {
+            socket.send(&session.connect_message(at(&start), false)).await;
+            let (messages, reply) = until_reply(&mut socket).await;
+            before.extend(messages);
+            if reply["ext"]["gap"] == true {
+                return;
+            }
+        }
+    })
+    .await;
+    let before: Vec<_> = before.iter().map(number).collect();
+    assert_eq!(before, (0..before.len() as u64).collect::<Vec<_>>());
+    let mut after = Vec::new();
+    while after.last() != Some(&(COUNT - 1)) {
+        after.extend(soon("a frame", socket.next()).await.expect("the socket is open").iter().map(number));
+    }
+    assert!(after[0] > before.len() as u64, "{} and then {}", before.len(), after[0]);
+    assert_eq!(after, (after[0]..COUNT).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn a_stream_is_told_of_a_gap() {
     let (node, session) = behind_a_gap().await;

@@ -11,7 +11,9 @@ import { BayeuxError, LinkError } from './error';
 import { Emitter, call, log } from './events';
 import { type Extension, Extensions } from './extensions';
 import { type ClientOptions, type Resolved, TRANSPORTS, resolve } from './options';
-import { Publication } from './publication';
+import { Outbox } from './outbox';
+import { watch } from './page';
+import { Publication, key } from './publication';
 import type { PublishOptions } from './scheduler';
 import { Session } from './session';
 import { type SubscribeOptions, Subscription } from './subscription';
@@ -31,9 +33,8 @@ const OPEN: Record<string, Open> = {
 const HOLD = 5000;
 /** How long an answer may take that is not held, in ms. */
 const PATIENCE = 8000;
-/** How long a publish may go unanswered over a link that lives, in ms, and how often. */
+/** How long a publish may go unanswered over a link that lives, in ms. */
 const UNANSWERED = 24e3;
-const TIMES_UNANSWERED = 2;
 /** A link that stood for so long worked: its end is no failure. In ms. */
 const LASTING = 5000;
 /** After an outage a better transport is tried so soon, in ms. */
@@ -74,10 +75,7 @@ export class Client extends Emitter {
   private interests = new Map<string, Interest>();
   /** Unsubscribes that the server must be told of. */
   private leaving = new Map<string, Asked | null>();
-  private outbox: Publication[] = [];
-  private outboxBytes = 0;
-  /** A batch was refused as such: one at a time, to find out what is to blame. */
-  private careful = false;
+  private outbox: Outbox;
   private lastId = 0;
 
   private started = false;
@@ -122,6 +120,7 @@ export class Client extends Emitter {
   constructor(url: string | URL = '/bayeux', options: ClientOptions = {}) {
     super();
     this.options = resolve(options);
+    this.outbox = new Outbox(this.options.queue);
     const base = (globalThis as any).location?.href;
     this.endpoint = base ? new URL(String(url), base) : new URL(String(url));
     const { endpoints, liveness } = this.options;
@@ -214,7 +213,6 @@ export class Client extends Emitter {
     const size = (text || '').length;
     const scheduler = new this.options.scheduler(message, { ...options, timeout: UNANSWERED / 1000 });
     const publication = new Publication(message, size, options.key || key(), scheduler);
-    const { messages, bytes } = this.options.queue;
     const refuse = (code: number | string, why: string): Publication => {
       publication.fail(new BayeuxError(code, why, [String(channel)]));
       return publication;
@@ -225,20 +223,17 @@ export class Client extends Emitter {
       publication.fail(this.ended());
       return publication;
     }
-    if (this.outbox.length >= messages || (this.outboxBytes + size > bytes && this.outbox.length > 0)) {
-      return refuse('queue-full', 'too much waits to be published');
-    }
+    if (!this.outbox.hasRoom(size)) return refuse('queue-full', 'too much waits to be published');
     if (options.signal?.aborted) return refuse('cancelled', 'the publish was cancelled');
     const { signal } = options;
     if (signal) {
       const abort = (): void => {
-        if (!publication.wasSent) this.giveUp(publication, 'cancelled', 'the publish was cancelled');
+        if (!publication.wasSent) this.outbox.giveUp(publication, 'cancelled', 'the publish was cancelled');
       };
       signal.addEventListener('abort', abort);
       publication.finally(() => signal.removeEventListener('abort', abort)).catch(() => {});
     }
-    this.outbox.push(publication);
-    this.outboxBytes += size;
+    this.outbox.add(publication);
     this.start();
     return publication;
   }
@@ -255,7 +250,7 @@ export class Client extends Emitter {
         this.end(new BayeuxError('disconnected', 'the client is disconnected'));
         done();
       };
-      if (this.outbox.length === 0 && (!this.link || !this.session.id)) return finish();
+      if (this.outbox.isEmpty && (!this.link || !this.session.id)) return finish();
       this.stop = finish;
       this.flush();
     }));
@@ -310,18 +305,7 @@ export class Client extends Emitter {
     const now = Date.now();
     // A machine that slept, or a page that was frozen, wakes up late.
     if (this.link && now - this.dueAt > this.settings.idle) this.link.probe();
-    for (const publication of [...this.outbox]) {
-      if (publication.until <= now) {
-        publication.unanswered += 1;
-        publication.again();
-      }
-      if (publication.sent) continue;
-      if (!publication.scheduler.isDeliverable()) {
-        this.giveUp(publication, 'gave-up', 'given up after its attempts or deadline');
-      } else if (publication.unanswered >= TIMES_UNANSWERED) {
-        this.giveUp(publication, 'unanswered', 'the server does not answer');
-      }
-    }
+    this.outbox.sweep(now);
     const asked = [this.shaking, this.connecting, ...this.leaving.values()];
     for (const { asked: one } of this.interests.values()) asked.push(one);
     const overdue = asked.some((one) => one && one.until <= now);
@@ -332,9 +316,7 @@ export class Client extends Emitter {
     const times = [this.link || this.opening ? Infinity : this.openAt, this.upgradeAt];
     if (this.link) times.push(this.session.id ? (this.connecting ? Infinity : this.connectAt) : this.shaking ? Infinity : this.handshakeAt);
     for (const one of asked) if (one && this.link) times.push(one.until);
-    for (const { until, after } of this.outbox) times.push(until, after);
-    // Deadlines of publishes are in somebody else's hands: often enough to be punctual.
-    if (this.outbox.some(({ scheduler }) => scheduler.options.deadline !== undefined)) times.push(now + 250);
+    times.push(...this.outbox.times(now));
     // At the latest when a sleep would have to be noticed.
     this.wakeAt(Math.min(now + 10e3, ...times.filter((time) => time > now)));
   }
@@ -433,7 +415,7 @@ export class Client extends Emitter {
       interest.asked = null;
     }
     for (const name of this.leaving.keys()) this.leaving.set(name, null);
-    for (const publication of this.outbox) publication.again();
+    this.outbox.again();
   }
 
   private linkLost(error: LinkError): void {
@@ -454,8 +436,8 @@ export class Client extends Emitter {
     this.askAgain();
     this.stands = false;
     // A socket that opens and lets nothing through.
-    if (!stands && error.silent && link.name === 'websocket') error.blocked = true;
-    if (!stands || error.blocked) return this.failed(link.name, error);
+    if (!stands && error.facts.silent && link.name === 'websocket') error.facts.blocked = true;
+    if (!stands || error.facts.blocked) return this.failed(link.name, error);
     this.transportIs(false);
     if (this.lasted() || this.failures === 0) {
       // It worked: at once, and without a pause for the first time.
@@ -474,25 +456,20 @@ export class Client extends Emitter {
 
   /** HTTP, or a close, refused a batch as such: true when a publish in it is or may be to blame. */
   private refusedBatch(error: LinkError): boolean {
-    const sent = this.outbox.filter((publication) => publication.sent);
-    if (!error.refused || !this.session.id || sent.length === 0) return false;
-    this.careful = true;
-    if (sent.length === 1) {
-      this.forget(sent[0]);
-      sent[0].fail(new BayeuxError(error.status, error.message, [sent[0].message.channel]));
-    }
-    return true;
+    const { refusal } = error;
+    return refusal !== undefined && !!this.session.id && this.outbox.refused(refusal, error.message);
   }
 
   private failed(name: string, error: LinkError): void {
-    this.linkFailures[name] = (this.linkFailures[name] || 0) + (error.blocked ? FAILURES : 1);
+    const { blocked, absent } = error.facts;
+    this.linkFailures[name] = (this.linkFailures[name] || 0) + (blocked ? FAILURES : 1);
     this.transportIs(false);
     const others = this.usable().some((one) => (this.linkFailures[one] || 0) < FAILURES);
     // Neither does what always works: it is not about transports.
-    if (!error.blocked && name !== this.usable()[0]) this.linkFailures = {};
-    if (error.blocked && others) {
+    if (!blocked && name !== this.usable()[0]) this.linkFailures = {};
+    if (blocked && others) {
       this.openAt = 0;
-      if (!error.absent) this.trigger('retry', { attempt: this.failures, delay: 0, reason: error.message });
+      if (!absent) this.trigger('retry', { attempt: this.failures, delay: 0, reason: error.message });
       return;
     }
     this.openAt = Date.now() + this.pause(error.message);
@@ -545,20 +522,16 @@ export class Client extends Emitter {
       const ext = session.subscribeExt(name, replay);
       interest.asked = say({ channel: '/meta/subscribe', subscription: name, ext });
     }
-    let busy = this.careful && (batch.length > 0 || this.outbox.some((publication) => publication.sent));
-    for (const publication of this.outbox) {
-      if (busy) break;
-      if (publication.sent || publication.after > now || !publication.scheduler.isDeliverable()) continue;
+    for (const publication of this.outbox.due(now, batch.length > 0)) {
       const { message } = publication;
       const id = message.id ?? this.nextId();
       const ext = session.resumes && this.options.idempotent ? { ...message.ext, idempotencyKey: publication.key } : message.ext;
       batch.push({ ...message, ext, clientId: session.id, id });
       publication.send(id, UNANSWERED);
-      busy = this.careful;
     }
     if (batch.length > 0) this.send(batch);
     // By other connections than the goodbye, publishes could come after it.
-    if (this.stop && this.outbox.length === 0) return this.sayGoodbye();
+    if (this.stop && this.outbox.isEmpty) return this.sayGoodbye();
     if (!this.connecting && this.connectAt <= now && this.link) this.sendConnect(now);
   }
 
@@ -608,8 +581,8 @@ export class Client extends Emitter {
   private dropped({ channel, id, subscription }: Envelope): void {
     if (channel === '/meta/subscribe') this.refused(subscription, new BayeuxError('dropped', 'dropped by an extension'));
     if (channel === '/meta/unsubscribe') this.leaving.delete(subscription);
-    const publication = this.outbox.find((one) => one.sent && one.message.id === id);
-    if (publication) this.giveUp(publication, 'dropped', 'dropped by an extension');
+    const publication = this.outbox.sentAs(id);
+    if (publication) this.outbox.giveUp(publication, 'dropped', 'dropped by an extension');
   }
 
   private receive(messages: Envelope[]): void {
@@ -770,29 +743,15 @@ export class Client extends Emitter {
   }
 
   private onPublished(reply: Envelope, unknown: boolean): void {
-    const publication = this.outbox.find((one) => one.sent && one.message.id === reply.id);
+    const publication = this.outbox.sentAs(reply.id);
     if (!publication) return;
     // It goes out again under the new session.
     if (unknown) return this.sessionLost(reply);
-    this.forget(publication);
+    this.outbox.remove(publication);
     if (reply.successful) {
       publication.scheduler.succeed();
       publication.succeed(undefined);
     } else publication.fail(BayeuxError.parse(reply.error));
-  }
-
-  private forget(publication: Publication): void {
-    const at = this.outbox.indexOf(publication);
-    if (at < 0) return;
-    this.outbox.splice(at, 1);
-    this.outboxBytes -= publication.size;
-    if (this.outbox.length === 0) this.careful = false;
-  }
-
-  private giveUp(publication: Publication, code: string, why: string): void {
-    this.forget(publication);
-    publication.scheduler.abort();
-    publication.fail(new BayeuxError(code, why, [publication.message.channel]));
   }
 
   private leave(subscription: Subscription<any>): void {
@@ -833,7 +792,7 @@ export class Client extends Emitter {
     this.used = 0;
     this.stands = false;
     this.session.id = null;
-    for (const publication of this.outbox.splice(0)) publication.fail(reason);
+    this.outbox.end(reason);
     for (const { subscriptions } of this.interests.values()) {
       for (const one of subscriptions) {
         one.end(stopped ? reason : undefined);
@@ -868,41 +827,6 @@ export class Client extends Emitter {
   private nextId(): string {
     return (++this.lastId).toString(36);
   }
-}
-
-/** Nobody else makes the same one. */
-function key(): string {
-  const { crypto } = globalThis as any;
-  if (crypto?.randomUUID) return crypto.randomUUID();
-  const random = (): string => Math.random().toString(36).slice(2);
-  return `${Date.now().toString(36)}-${random()}${random()}`;
-}
-
-/** Tells a client what happens around it; gives what ends that. */
-function watch(client: Client): () => void {
-  const target = globalThis as any;
-  if (typeof target.addEventListener !== 'function') return () => {};
-  const page = target.document;
-  const wake = (): void => client.wake();
-  const visible = (): void => {
-    if (page.visibilityState === 'visible') client.wake();
-  };
-  const leave = (event: any): void => {
-    // A page that is kept may come back.
-    if (!event.persisted) client.leavePage();
-  };
-  target.addEventListener('online', wake);
-  target.addEventListener('offline', wake);
-  target.addEventListener('pageshow', wake);
-  target.addEventListener('pagehide', leave);
-  page?.addEventListener('visibilitychange', visible);
-  return () => {
-    target.removeEventListener('online', wake);
-    target.removeEventListener('offline', wake);
-    target.removeEventListener('pageshow', wake);
-    target.removeEventListener('pagehide', leave);
-    page?.removeEventListener('visibilitychange', visible);
-  };
 }
 
 export { TRANSPORTS };

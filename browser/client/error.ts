@@ -24,26 +24,32 @@ export class BayeuxError extends Error {
   }
 }
 
+/** What is known of the end of a link beside its reason. */
+export interface LinkFacts {
+  /** The HTTP status, if that was it. */
+  status?: number;
+  /** The server answers, but this transport does not work here. */
+  blocked?: boolean;
+  /** There is no such thing here. */
+  absent?: boolean;
+  /** The other side has said nothing. */
+  silent?: boolean;
+  /** It was a connect that was refused, and nothing else. */
+  connect?: boolean;
+}
+
 /** Why a link came to its end. */
 export class LinkError extends Error {
   constructor(
     message: string,
-    /** The HTTP status, if that was it. */
-    public status = 0,
-    /** The server answers, but this transport does not work here. */
-    public blocked = false,
-    /** The other side has said nothing. */
-    public silent = false,
-    /** It was a connect that was refused, and nothing else. */
-    public connect = false,
-    /** There is no such thing here. */
-    public absent = false,
+    readonly facts: LinkFacts = {},
   ) {
     super(message);
   }
 
-  /** The server does not take what was sent, whoever sends it. Other statuses are those of servers that are not there. */
-  get refused(): boolean {
-    return [400, 413, 414, 422, 431].includes(this.status) && !this.connect;
+  /** The status of a server that does not take what was sent, whoever sends it. Others are of servers that are not there. */
+  get refusal(): number | undefined {
+    const { status = 0, connect } = this.facts;
+    return [400, 413, 414, 422, 431].includes(status) && !connect ? status : undefined;
   }
 }

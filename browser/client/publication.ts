@@ -49,3 +49,11 @@ export class Publication extends Deferred<void> {
     this.after = Date.now() + (this.scheduler.getInterval() ?? 0) * 1000;
   }
 }
+
+/** Nobody else makes the same one. */
+export function key(): string {
+  const { crypto } = globalThis as any;
+  if (crypto?.randomUUID) return crypto.randomUUID();
+  const random = (): string => Math.random().toString(36).slice(2);
+  return `${Date.now().toString(36)}-${random()}${random()}`;
+}

@@ -34,31 +34,25 @@ export declare class BayeuxError extends Error {
     static parse(error: unknown): BayeuxError;
     toString(): string;
 }
+/** What is known of the end of a link beside its reason. */
+export interface LinkFacts {
+    /** The HTTP status, if that was it. */
+    status?: number;
+    /** The server answers, but this transport does not work here. */
+    blocked?: boolean;
+    /** There is no such thing here. */
+    absent?: boolean;
+    /** The other side has said nothing. */
+    silent?: boolean;
+    /** It was a connect that was refused, and nothing else. */
+    connect?: boolean;
+}
 /** Why a link came to its end. */
 export declare class LinkError extends Error {
-    /** The HTTP status, if that was it. */
-    status: number;
-    /** The server answers, but this transport does not work here. */
-    blocked: boolean;
-    /** The other side has said nothing. */
-    silent: boolean;
-    /** It was a connect that was refused, and nothing else. */
-    connect: boolean;
-    /** There is no such thing here. */
-    absent: boolean;
-    constructor(message: string, 
-    /** The HTTP status, if that was it. */
-    status?: number, 
-    /** The server answers, but this transport does not work here. */
-    blocked?: boolean, 
-    /** The other side has said nothing. */
-    silent?: boolean, 
-    /** It was a connect that was refused, and nothing else. */
-    connect?: boolean, 
-    /** There is no such thing here. */
-    absent?: boolean);
-    /** The server does not take what was sent, whoever sends it. Other statuses are those of servers that are not there. */
-    get refused(): boolean;
+    readonly facts: LinkFacts;
+    constructor(message: string, facts?: LinkFacts);
+    /** The status of a server that does not take what was sent, whoever sends it. Others are of servers that are not there. */
+    get refusal(): number | undefined;
 }
 
 /** Logs of the client go here: a function, or an object with `debug`, `info`, `warn`, `error`; as `Faye.logger`. */
@@ -261,6 +255,8 @@ export declare class Publication extends Deferred<void> {
     /** It was not answered: again, after its pause. */
     again(): void;
 }
+/** Nobody else makes the same one. */
+export declare function key(): string;
 
 export interface SubscribeOptions {
     /** Cancels the subscription. */
@@ -295,7 +291,6 @@ export declare class Client extends Emitter {
     readonly endpoint: URL | string;
     state: 'UNCONNECTED' | 'CONNECTING' | 'CONNECTED' | 'DISCONNECTED';
     /** Unsubscribes that the server must be told of. */
-    /** A batch was refused as such: one at a time, to find out what is to blame. */
     /** Counts links: what an older one says is not heard. */
     /** Sessions that were lost in a row, none of which had lasted. */
     /** The connect that was not answered: sent again under its id, which says that nothing of it arrived. */

@@ -32,11 +32,11 @@ function blockWebSockets(context) {
 }
 
 /** Opens the page in a tab and waits until it is connected. */
-async function openTab(context, link) {
+async function openTab(context, link, origin = server.origin) {
   const page = await context.newPage();
   page.setDefaultTimeout(DEADLINE_MS);
   const problems = noteProblems(page);
-  await page.goto(server.origin);
+  await page.goto(origin);
   await shows(page, '#state', `Connected by ${link}`);
   return { page, problems };
 }
@@ -185,10 +185,7 @@ describe('the page at /', { skip }, () => {
     const none = await until("the node's own session", sessions);
     const context = await browser.newContext(DESKTOP);
     t.after(() => context.close());
-    const page = await context.newPage();
-    page.setDefaultTimeout(DEADLINE_MS);
-    await page.goto(front.origin);
-    await shows(page, '#state', 'Connected by WebSocket');
+    const { page } = await openTab(context, 'WebSocket', front.origin);
     await subscribe(page, '/page/told/*');
 
     // The page is away for so long that its session ends: a new one goes on where that ended.
@@ -260,10 +257,7 @@ describe('the page at /', { skip }, () => {
     t.after(() => cluster.stop());
     const context = await browser.newContext(DESKTOP);
     t.after(() => context.close());
-    const page = await context.newPage();
-    page.setDefaultTimeout(DEADLINE_MS);
-    await page.goto(cluster.origin);
-    await shows(page, '#state', 'Connected by WebSocket');
+    const { page } = await openTab(context, 'WebSocket', cluster.origin);
     const serving = () => page.locator('#serving').textContent();
     await until('the node to be named', async () => (await serving()) !== '–');
     const before = await serving();

@@ -10,7 +10,7 @@ const LONGEST = 2048;
 let last = 0;
 
 export async function openCallback(settings: Settings, hears: Hears): Promise<Link> {
-  if (typeof document === 'undefined') throw new LinkError('no page here', 0, true, false, false, true);
+  if (typeof document === 'undefined') throw new LinkError('no page here', { blocked: true, absent: true });
   const url = settings.url('callback-polling');
   const encoded = (messages: Envelope[]): string => encodeURIComponent(JSON.stringify(messages));
   const cut = (messages: Envelope[]): Envelope[] => {

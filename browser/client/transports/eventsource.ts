@@ -6,7 +6,7 @@ import { type Hears, type Link, type Settings, isForeign } from './link';
 import { Requests, post } from './polling';
 
 export async function openEventSource(settings: Settings, hears: Hears): Promise<Link> {
-  if (!settings.fetch || typeof ReadableStream === 'undefined') throw new LinkError('no streams here', 0, true, false, false, true);
+  if (!settings.fetch || typeof ReadableStream === 'undefined') throw new LinkError('no streams here', { blocked: true, absent: true });
   return new StreamLink(settings, hears);
 }
 
@@ -48,7 +48,7 @@ class StreamLink extends Requests {
         credentials: foreign && settings.withCredentials ? 'include' : 'same-origin',
         signal: this.controller.signal,
       });
-      if (!response.ok || !response.body) throw new LinkError(`HTTP status ${response.status}`, 0, response.status < 500);
+      if (!response.ok || !response.body) throw new LinkError(`HTTP status ${response.status}`, { blocked: response.status < 500 });
       const reader = response.body.getReader();
       const decoder = new TextDecoder();
       let text = '';
@@ -78,7 +78,7 @@ class StreamLink extends Requests {
 
   private watch(after: number, opening: boolean): void {
     clearTimeout(this.alarm);
-    const error = new LinkError(opening ? 'the stream does not begin' : 'the stream is silent', 0, opening);
+    const error = new LinkError(opening ? 'the stream does not begin' : 'the stream is silent', { blocked: opening });
     this.alarm = setTimeout(() => this.fail(error), after);
   }
 }

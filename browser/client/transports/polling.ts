@@ -8,7 +8,7 @@ import { type Hears, type Link, type Settings, isForeign } from './link';
 type Exchange = (batch: Envelope[], limit: number, ended: AbortSignal) => Promise<Envelope[]>;
 
 export async function openPolling(settings: Settings, hears: Hears): Promise<Link> {
-  if (!settings.fetch) throw new LinkError('no fetch here', 0, true, false, false, true);
+  if (!settings.fetch) throw new LinkError('no fetch here', { blocked: true, absent: true });
   const url = settings.url('long-polling');
   return new Requests('long-polling', settings, hears, (batch, limit, ended) => post(settings, url, batch, limit, ended));
 }
@@ -40,7 +40,7 @@ export async function post(
       credentials: foreign && settings.withCredentials ? 'include' : 'same-origin',
       signal: controller.signal,
     });
-    if (!response.ok) throw new LinkError(`HTTP status ${response.status}`, response.status);
+    if (!response.ok) throw new LinkError(`HTTP status ${response.status}`, { status: response.status });
     return await response.json();
   } catch (error) {
     if (error instanceof LinkError) throw error;
@@ -102,7 +102,7 @@ export class Requests implements Link {
       const replies = await this.exchange(batch, limit, signal);
       if (!signal.aborted) this.hears.receive(replies);
     } catch (error) {
-      (error as LinkError).connect = connect;
+      (error as LinkError).facts.connect = connect;
       this.fail(error as LinkError);
     }
   }

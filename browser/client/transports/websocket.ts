@@ -10,7 +10,7 @@ const FRAME = 65536;
 export function openWebSocket(settings: Settings, hears: Hears): Promise<Link> {
   return new Promise((resolve, reject) => {
     const Socket = settings.WebSocket;
-    if (!Socket) return reject(new LinkError('no WebSocket here', 0, true, false, false, true));
+    if (!Socket) return reject(new LinkError('no WebSocket here', { blocked: true, absent: true }));
     const url = settings.url('websocket').replace(/^http/, 'ws');
     const late = setTimeout(() => fail('not opened in time'), settings.open);
     let socket: WebSocket;
@@ -22,7 +22,7 @@ export function openWebSocket(settings: Settings, hears: Hears): Promise<Link> {
         socket.close();
       }
       // A page is not told why: the server may be away, too.
-      reject(new LinkError(`WebSocket: ${why}`, 0, true));
+      reject(new LinkError(`WebSocket: ${why}`, { blocked: true }));
     };
     try {
       const headers = Object.keys(settings.headers).length > 0 && !('document' in globalThis);
@@ -30,7 +30,7 @@ export function openWebSocket(settings: Settings, hears: Hears): Promise<Link> {
       socket = headers ? new (Socket as any)(url, [], { headers: settings.headers }) : new Socket(url);
     } catch (error) {
       clearTimeout(late);
-      return reject(new LinkError(`WebSocket: ${error}`, 0, true));
+      return reject(new LinkError(`WebSocket: ${error}`, { blocked: true }));
     }
     socket.onerror = () => {};
     socket.onclose = (event) => fail(`closed (${event.code})`);
@@ -63,7 +63,7 @@ class SocketLink implements Link {
       }
       hears.receive(([] as Envelope[]).concat(messages as Envelope[]));
     };
-    socket.onclose = ({ code }) => this.down(new LinkError(`closed (${code})`, code === 1009 ? 413 : 0));
+    socket.onclose = ({ code }) => this.down(new LinkError(`closed (${code})`, { status: code === 1009 ? 413 : 0 }));
     this.alive();
   }
 
@@ -88,11 +88,12 @@ class SocketLink implements Link {
     if (!this.open || this.probed) return;
     this.probed = true;
     this.socket.send('[]');
-    this.watch(this.settings.wait, () => this.down(new LinkError('silent', 0, false, true)));
+    this.watch(this.settings.wait, () => this.down(new LinkError('silent', { silent: true })));
   }
 
   answers(): Promise<boolean> {
     return new Promise((told) => {
+      if (!this.open) return told(false);
       this.waiting.push(told);
       this.probe();
     });

@@ -47,9 +47,11 @@ async function openCometd(t, origin, transport, app, [resume], channels) {
   Object.defineProperty(app, 'clientIds', {
     get: () => seen.handshakes.filter((m) => m.successful).map((m) => m.clientId),
   });
-  // A socket that breaks between two connects fails none; but the next asks to be answered at once, as only the first does.
+  // A socket that breaks between two connects fails none; but the next asks to be answered at once, which otherwise only the
+  // first of a session does.
   const atOnce = ({ channel, advice }) => channel === '/meta/connect' && advice?.timeout === 0;
-  app.failures = () => seen.unsuccessful.length + seen.sent.filter(atOnce).length - 1;
+  const sessions = () => seen.handshakes.filter(({ successful }) => successful).length;
+  app.failures = () => seen.unsuccessful.length + Math.max(0, seen.sent.filter(atOnce).length - sessions());
   let subscribed = 0;
   const subscribe = (channel, clientId) => {
     const listener = ({ data }) => app.heard[channel].push(data);

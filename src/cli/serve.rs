@@ -108,14 +108,14 @@ fn write_ready_file(path: &Path, node: &Node) -> std::io::Result<()> {
 
 /// Every connection is a file: as many as the system lets us have.
 fn raise_file_limit(connections: usize) {
-    let most = Limits::default().connections;
+    let usual = Limits::default().connections;
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit >= u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES) => {
             tracing::debug!(limit, "file limit");
         }
         // Nobody has asked for so many.
-        Ok(limit) if connections == most => {
-            tracing::info!(limit, "fewer open files than the 100,000 connections that are allowed by default");
+        Ok(limit) if connections == usual => {
+            tracing::info!(limit, connections, "fewer open files than connections that are allowed by default");
         }
         Ok(limit) => tracing::warn!(
             limit,

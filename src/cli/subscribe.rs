@@ -20,8 +20,8 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 #[command(
     after_help = "Lines are JSON: {\"channel\":\"/chat/a\",\"data\":...}. What happens to the connection goes to \
                         standard error.\n\n\
-                        Exit codes: 0 when it was told to stop or has --count messages, 1 when the server refused or \
-                        --timeout passed, 2 when it was called wrongly.\n\n\
+                        Exit codes: 0 when it was told to stop or has --count messages, 1 when the server refused, \
+                        nothing speaks Bayeux at the URL or --timeout passed, 2 when it was called wrongly.\n\n\
                         Examples:\n  weft sub '/chat/*'\n  weft sub --raw --count 1 /build/done && make deploy\n  \
                         weft sub --replay all /news/today | jq .data.title"
 )]

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Connect, Driver, LASTING, Opening, SOCKET_FAILURES};
+use super::{Connect, Driver, LASTING, Opening, SOCKET_FAILURES, Status};
 use crate::client::error::LinkError;
 use crate::client::link::{Link, Polling, Socket};
 use crate::client::{ClientError, Event, Refusal, Transport};
-
-use super::Status;
 
 /// When a socket is tried again that failed while the server was away.
 const SOON: Duration = Duration::from_secs(5);

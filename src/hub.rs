@@ -166,9 +166,9 @@ impl Hub {
         Moment { era: self.era.load(Ordering::Acquire), arrivals: self.arrivals.load(Ordering::Acquire) }
     }
 
-    /// Whether a receiver that has joined these logs misses nothing although nobody reads them: each is on the feed since
-    /// before `moment`, ended at `head` some time later, which is not past `from`, and has brought nothing past `from`
-    /// since then that the receiver could have missed.
+    /// Whether a receiver that has joined these logs, and has what each holds between `from` and `head`, misses nothing
+    /// although nobody reads them: each is on the feed since before `moment`, ended at `head` some time later, and the feed
+    /// has brought nothing past that yet which the receiver could have missed.
     pub fn is_warm<'a>(
         &self,
         moment: Moment,
@@ -179,7 +179,7 @@ impl Hub {
             let listened = matches!(*log.phase.lock(), Phase::Live { arrival, .. } if arrival < moment.arrivals);
             // Looked at after joining: what comes later is offered.
             let tail = log.tail.load(Ordering::Acquire);
-            listened && head != Position::default() && head <= from && tail <= from.0
+            listened && head != Position::default() && tail <= head.max(from).0
         };
         logs.all(warm) && self.era.load(Ordering::Acquire) == moment.era
     }

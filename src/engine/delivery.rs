@@ -22,6 +22,16 @@ pub struct Delivery {
     positioned: OnceLock<Bytes>,
 }
 
+/// Of what it is, not of the forms that were made of it so far.
+impl PartialEq for Delivery {
+    fn eq(&self, other: &Self) -> bool {
+        (self.partition, self.position, &self.channel, &self.array)
+            == (other.partition, other.position, &other.channel, &other.array)
+    }
+}
+
+impl Eq for Delivery {}
+
 /// How a session gets its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form {

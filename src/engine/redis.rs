@@ -7,16 +7,19 @@ mod feed;
 mod keys;
 mod lane;
 mod publisher;
+mod queue;
 mod reply;
 mod scripts;
 mod settings;
 mod shared;
+mod steps;
 mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{Client, Cmd, Value};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use self::feed::{FeedHandle, FeedLoop};
@@ -26,6 +29,7 @@ use self::publisher::{Publisher, Writer, millis};
 use self::reply::{PARTITION, Reply};
 use self::scripts::Script;
 use self::shared::Shared;
+use self::steps::{Steps, Walker};
 use super::*;
 use crate::bayeux::Pattern;
 use crate::metrics::Metrics;
@@ -45,7 +49,8 @@ pub struct RedisNode(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    sessions: Lane,
+    sessions: Arc<Lane>,
+    steps: Steps,
     /// Reads have connections of their own: long replies hold up those behind them.
     logs: Lane,
     publisher: Publisher,
@@ -55,13 +60,14 @@ struct Inner {
 /// The tasks of a node's connections. The node works while [`RedisTasks::run`] does.
 pub struct RedisTasks {
     writer: Writer,
+    walker: Walker,
     feed: FeedLoop,
 }
 
 impl RedisTasks {
     /// Runs until the last [`RedisNode`] is gone; dropped, it ends at once.
     pub async fn run(self) {
-        tokio::join!(self.writer.run(), self.feed.run());
+        tokio::join!(self.writer.run(), self.walker.run(), self.feed.run());
     }
 }
 
@@ -74,7 +80,7 @@ impl RedisNode {
     ) -> Vec<impl Future<Output = Result<Published, EngineError>> + Send + use<>> {
         let mut waiting = Vec::with_capacity(publications.len());
         for publication in publications {
-            waiting.push(publisher::said(self.0.publisher.hand_in(publication).await));
+            waiting.push(queue::said(self.0.publisher.hand_in(publication).await));
         }
         waiting
     }
@@ -94,12 +100,13 @@ impl RedisNode {
         let (events, feed) = mpsc::channel(settings.feed_events);
         let shared = Arc::new(Shared::new(settings, id, keys, metrics));
         let lane = || Lane::new(shared.clone(), &info);
-        let (sessions, logs) = (lane()?, lane()?);
+        let (sessions, logs) = (Arc::new(lane()?), lane()?);
+        let (steps, walker) = Steps::new(shared.clone(), sessions.clone());
         let (publisher, writer) = Publisher::new(shared.clone(), lane()?);
         let client = Client::open(info).map_err(|error| RedisSettingsError::Client(error.to_string()))?;
         let (handle, feed_loop) = FeedHandle::new(shared.clone(), client, events);
-        let inner = Inner { sessions, logs, publisher, feed: handle, shared };
-        Ok((Self(Arc::new(inner)), feed, RedisTasks { writer, feed: feed_loop }))
+        let inner = Inner { sessions, steps, logs, publisher, feed: handle, shared };
+        Ok((Self(Arc::new(inner)), feed, RedisTasks { writer, walker, feed: feed_loop }))
     }
 
     /// Waits until Redis can be used.
@@ -146,6 +153,10 @@ impl RedisNode {
 
     async fn run(&self, script: &Script, arguments: impl FnOnce(&mut Cmd)) -> Result<Value, EngineError> {
         self.0.sessions.run(script, arguments).await
+    }
+
+    async fn step(&self, name: &'static str, arguments: impl FnOnce(&mut Cmd)) -> Result<Bytes, EngineError> {
+        self.0.steps.take(name, arguments).await
     }
 
     async fn commit_items(&self, items: &[Commit], detach: bool) -> Result<Vec<CommitOutcome>, EngineError> {
@@ -312,8 +323,7 @@ impl Engine for RedisNode {
             Link::Stream { last_event } => ("stream", None, false, last_event, None),
             Link::Local => ("local", None, false, None, None),
         };
-        let script = &self.scripts().attach;
-        let reply = self.run(script, |command| {
+        let said = self.step("attach", |command| {
             command.arg(request.session.as_str()).arg(self.0.shared.node.as_str()).arg(link);
             command.arg(connect_id.unwrap_or_default()).arg(flag(retry));
             match last {
@@ -325,35 +335,13 @@ impl Engine for RedisNode {
                 Some(Claim::Position(at)) => command.arg("position").arg(at.get(PARTITION).0),
                 None => command.arg("").arg(""),
             };
+            command.arg(UNREAD_MESSAGES).arg(UNREAD_BYTES);
         });
-        let mut reply = Reply::new(script, reply.await?)?;
-        Ok(match &*reply.kind {
-            "attached" => {
-                let (epoch, version) = (Epoch(reply.number()?), Version(reply.number()?));
-                let cursor = Cursor::single(reply.position()?);
-                let (ceiling, replays) = (reply.maybe_position()?.map(Cursor::single), reply.replays()?);
-                let ceiling = ceiling.map(|cursor| Reach { cursor, replays });
-                let (first, clock) = (reply.flag()?, reply.position()?);
-                self.0.shared.acknowledged(clock);
-                let (traits, subscriptions, heads) = (reply.traits()?, reply.subscriptions()?, reply.heads()?);
-                let clock = Cursor::single(clock);
-                Attach::Attached(Attached {
-                    epoch,
-                    version,
-                    subscriptions,
-                    heads,
-                    cursor,
-                    ceiling,
-                    first,
-                    clock,
-                    traits,
-                })
-            }
-            "late" => Attach::Late,
-            "closed" => Attach::Closed,
-            "unknown" => Attach::Unknown,
-            _ => return Err(reply.unexpected()),
-        })
+        let attach = reply::attach(&said.await?)?;
+        if let Attach::Attached(attached) = &attach {
+            self.0.shared.acknowledged(attached.clock.get(PARTITION));
+        }
+        Ok(attach)
     }
 
     async fn subscriptions(&self, session: &SessionId, epoch: Epoch) -> Result<Subscriptions, EngineError> {
@@ -371,15 +359,13 @@ impl Engine for RedisNode {
     }
 
     async fn record(&self, request: RecordRequest<'_>) -> Result<Record, EngineError> {
-        let script = &self.scripts().record;
-        let reply = self.run(script, |command| {
+        let said = self.step("record", |command| {
             command.arg(request.session.as_str()).arg(request.epoch.0).arg(request.version.0);
             command.arg(request.connect_id.unwrap_or_default()).arg(request.upto.cursor.get(PARTITION).0);
             command.arg(words::replays(&request.upto.replays));
         });
-        reply::outcome(
-            script,
-            reply.await?,
+        reply::word(
+            &said.await?,
             &[
                 ("recorded", Record::Recorded),
                 ("outdated", Record::Outdated),
@@ -397,26 +383,25 @@ impl Engine for RedisNode {
         connect_id: Option<&str>,
         vain: bool,
     ) -> Result<Conclude, EngineError> {
-        let script = &self.scripts().conclude;
-        let reply = self.run(script, |command| {
+        let said = self.step("conclude", |command| {
             command.arg(session.as_str()).arg(epoch.0).arg(connect_id.unwrap_or_default()).arg(flag(vain));
         });
         let words = [("empty", Conclude::Empty), ("hangup", Conclude::Hangup), ("unknown", Conclude::Unknown)];
-        reply::outcome(script, reply.await?, &words)
+        reply::word(&said.await?, &words)
     }
 
     async fn release(&self, session: &SessionId, epoch: Epoch, connect_id: Option<&str>) -> Result<(), EngineError> {
-        let reply = self.run(&self.scripts().release, |command| {
+        let said = self.step("release", |command| {
             command.arg(session.as_str()).arg(epoch.0).arg(connect_id.unwrap_or_default());
         });
-        reply.await.map(|_| ())
+        said.await.map(|_| ())
     }
 
     async fn written(&self, session: &SessionId, epoch: Epoch) -> Result<(), EngineError> {
-        let reply = self.run(&self.scripts().written, |command| {
+        let said = self.step("written", |command| {
             command.arg(session.as_str()).arg(epoch.0);
         });
-        reply.await.map(|_| ())
+        said.await.map(|_| ())
     }
 
     async fn commit(&self, items: &[Commit]) -> Result<Vec<CommitOutcome>, EngineError> {

@@ -234,6 +234,10 @@ pub enum Attach {
     Unknown,
 }
 
+/// Messages of [`Attached::unread`], and their bytes, at the most.
+pub(super) const UNREAD_MESSAGES: usize = 16;
+pub(super) const UNREAD_BYTES: usize = 16 * 1024;
+
 /// An attachment as the engine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
@@ -245,6 +249,9 @@ pub struct Attached {
     pub subscriptions: Vec<Subscription>,
     /// The newest position of each subscription's log, in their order; zero for a log that is not there.
     pub heads: Vec<Position>,
+    /// All that the logs hold past the cursor and the start of each subscription, in order of position, if that is little;
+    /// `None` when it is to be read, because it is more, a log lacks some of it, or a replay comes before it.
+    pub unread: Option<Vec<Arc<Delivery>>>,
     /// Of the heads: what is stored from now on lies past it.
     pub clock: Cursor,
     /// Deliver what lies past it.

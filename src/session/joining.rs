@@ -143,13 +143,11 @@ impl Attachment {
         state.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.max(frontier))).collect()
     }
 
-    /// Starts without reading: the logs hold nothing for the session up to `clock`, and what came since was offered.
-    pub(super) fn start_warm(&self, clock: Cursor) {
+    /// Starts without reading: these are all that the logs hold for the session up to `clock`, and what came since was
+    /// offered.
+    pub(super) fn start_warm(&self, deliveries: Vec<Arc<Delivery>>, clock: Cursor) {
         if let Some(ticket) = self.begin_warm() {
-            self.finish_refresh(
-                ticket,
-                Some(&Snapshot { deliveries: Vec::new(), upto: clock, truncated: false, gap: false }),
-            );
+            self.finish_refresh(ticket, Some(&Snapshot { deliveries, upto: clock, truncated: false, gap: false }));
         }
     }
 

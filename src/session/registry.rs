@@ -223,7 +223,7 @@ impl Sessions {
         let attaching = Attaching::begin(self, session);
         self.commit_before_attach(session).await?;
         let moment = self.0.hub.moment();
-        let attached = match self.0.store.attach(AttachRequest { session, link }).await? {
+        let mut attached = match self.0.store.attach(AttachRequest { session, link }).await? {
             Attach::Attached(attached) => attached,
             Attach::Late => return Ok(AttachOutcome::Late),
             Attach::Closed => return Ok(AttachOutcome::Closed),
@@ -235,7 +235,8 @@ impl Sessions {
         };
         let first = attached.first;
         let acks = attached.traits.ack && matches!(claim, Some(Claim::Ack(_)));
-        let (heads, clock) = (attached.heads.clone(), attached.clock.clone());
+        let (heads, unread) = (std::mem::take(&mut attached.heads), attached.unread.take());
+        let clock = attached.clock.clone();
         let member = self.0.hub.member_id();
         let attachment =
             Arc::new(Attachment::new(session.clone(), attached, link.kind(), connect_id, member, self.0.limits));
@@ -243,12 +244,13 @@ impl Sessions {
         for pattern in attachment.patterns() {
             self.0.hub.join(member, &receiver, &pattern);
         }
-        // A node that listens already, with nothing to read, need not ask.
-        let plan = attachment.reading_plan();
-        let logs = plan.iter().zip(&heads).map(|((pattern, from), head)| (pattern, *head, *from));
-        let reads_nothing = attachment.ceiling().is_none() && attachment.next_replay().is_none();
-        if reads_nothing && plan.len() == heads.len() && self.0.hub.is_warm(moment, logs) {
-            attachment.start_warm(clock);
+        // A node that listens already, and was given all that there is to read, need not ask.
+        if let Some(unread) = unread {
+            let plan = attachment.reading_plan();
+            let logs = plan.iter().zip(&heads).map(|((pattern, from), head)| (pattern, *head, *from));
+            if plan.len() == heads.len() && self.0.hub.is_warm(moment, logs) {
+                attachment.start_warm(unread, clock);
+            }
         }
         attaching.install(&attachment);
         Ok(AttachOutcome::Held(Held { attachment, sessions: self.clone(), first, acks }))

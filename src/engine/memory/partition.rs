@@ -325,17 +325,40 @@ impl Partition {
                 }
             }
         }
+        let unread = self.unread(&subscriptions, start).filter(|_| ceiling.is_none());
         Attach::Attached(Attached {
             epoch: session.epoch,
             version: session.version,
             subscriptions,
             heads: session.subscriptions.keys().map(head).collect(),
+            unread,
             clock: Cursor::single(clock),
             cursor: Cursor::single(start),
             ceiling,
             first,
             traits: session.traits,
         })
+    }
+
+    /// All that the logs hold past the start, if it is little and nothing is missing.
+    fn unread(&self, subscriptions: &[Subscription], start: Position) -> Option<Vec<Arc<Delivery>>> {
+        let (mut unread, mut bytes) = (Vec::new(), 0);
+        for one in subscriptions {
+            let tail = self.logs.get(&one.pattern)?.past(one.since.max(start));
+            if tail.gap || one.replay.is_some() {
+                return None;
+            }
+            for delivery in tail.deliveries {
+                bytes += delivery.array.len();
+                if unread.len() == UNREAD_MESSAGES || bytes > UNREAD_BYTES {
+                    return None;
+                }
+                unread.push(Arc::clone(delivery));
+            }
+        }
+        unread.sort_unstable_by_key(|delivery: &Arc<Delivery>| delivery.position);
+        unread.dedup_by_key(|delivery| delivery.position);
+        Some(unread)
     }
 
     pub(super) fn subscriptions(&self, id: &SessionId, epoch: Epoch) -> Subscriptions {

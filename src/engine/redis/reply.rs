@@ -72,15 +72,6 @@ impl<'a> Reply<'a> {
         self.next::<String>().map(|text| text == "1")
     }
 
-    pub(super) fn traits(&mut self) -> Result<Traits, EngineError> {
-        self.next::<String>().map(|letters| words::parse_traits(&letters))
-    }
-
-    pub(super) fn replays(&mut self) -> Result<Vec<Replayed>, EngineError> {
-        let lines: String = self.next()?;
-        words::parse_replays(&lines).ok_or_else(|| self.unexpected())
-    }
-
     pub(super) fn subscriptions(&mut self) -> Result<Vec<Subscription>, EngineError> {
         let pairs: Vec<(String, String)> = self.next()?;
         let subscription = |(pattern, start): (String, String)| {
@@ -89,12 +80,6 @@ impl<'a> Reply<'a> {
             Ok(Subscription { pattern, since, replay })
         };
         pairs.into_iter().map(subscription).collect()
-    }
-
-    /// The newest position of each log; zero for one that is not there.
-    pub(super) fn heads(&mut self) -> Result<Vec<Position>, EngineError> {
-        let heads: Vec<String> = self.next()?;
-        Ok(heads.iter().map(|head| Position(head.parse().unwrap_or_default())).collect())
     }
 
     pub(super) fn deliveries(&mut self) -> Result<Vec<Arc<Delivery>>, EngineError> {
@@ -123,6 +108,91 @@ pub(super) fn ended(session: &SessionId, patterns: Vec<String>) -> EndedSession 
     // All were parsed before they were stored.
     let patterns = patterns.iter().filter_map(|pattern| Pattern::parse(pattern).ok()).collect();
     EndedSession { session: session.clone(), patterns }
+}
+
+/// What each of so many steps said.
+pub(super) fn said(
+    script: &Script,
+    value: Value,
+    count: usize,
+) -> Result<Vec<Result<Bytes, EngineError>>, EngineError> {
+    let Value::Array(replies) = value else { return Err(unexpected(script)) };
+    if replies.len() != count {
+        return Err(unexpected(script));
+    }
+    let outcome = |reply| match reply {
+        Value::BulkString(said) => match said.strip_prefix(b"!") {
+            Some(error) => Err(EngineError::Unavailable(String::from_utf8_lossy(error).into_owned())),
+            None => Ok(said.into()),
+        },
+        _ => Err(unexpected(script)),
+    };
+    Ok(replies.into_iter().map(outcome).collect())
+}
+
+/// One of the words that a step may say.
+pub(super) fn word<T: Copy>(said: &[u8], words: &[(&str, T)]) -> Result<T, EngineError> {
+    let found = words.iter().find(|(word, _)| word.as_bytes() == said);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| unexpected_words(said))
+}
+
+fn unexpected_words(said: &[u8]) -> EngineError {
+    EngineError::Unavailable(format!("a step said something unexpected: {}", said.escape_ascii()))
+}
+
+/// What an attach says.
+pub(super) fn attach(said: &Bytes) -> Result<Attach, EngineError> {
+    match &**said {
+        b"late" => Ok(Attach::Late),
+        b"closed" => Ok(Attach::Closed),
+        b"unknown" => Ok(Attach::Unknown),
+        _ => attached(said).map(Attach::Attached).ok_or_else(|| unexpected_words(said)),
+    }
+}
+
+/// The fields of `scripts/attach.lua`, in their order.
+fn attached(said: &Bytes) -> Option<Attached> {
+    // All but the last, which holds messages, are text without tabs.
+    let mut fields = said.strip_prefix(b"attached\t")?.splitn(11, |byte| *byte == b'\t');
+    let mut next = || std::str::from_utf8(fields.next()?).ok();
+    let number = |field: &str| field.parse::<u64>().ok();
+    let (epoch, version) = (Epoch(number(next()?)?), Version(number(next()?)?));
+    let cursor = Cursor::single(Position(number(next()?)?));
+    let (ceiling, replays) = (next()?, words::parse_replays(next()?)?);
+    let ceiling = match ceiling {
+        "" => None,
+        position => Some(Reach { cursor: Cursor::single(Position(number(position)?)), replays }),
+    };
+    let first = next()? == "1";
+    let clock = Cursor::single(Position(number(next()?)?));
+    let traits = words::parse_traits(next()?);
+    let subscriptions = words::parse_subscriptions(next()?)?;
+    // The newest position of each log; zero for one that is not there.
+    let heads = next()?.split(' ').map(|head| Position(head.parse().unwrap_or_default()));
+    let heads = heads.take(subscriptions.len()).collect();
+    let unread = match fields.next()? {
+        b"-" => None,
+        messages => Some(unread(said.slice_ref(messages))?),
+    };
+    Some(Attached { epoch, version, subscriptions, heads, unread, cursor, ceiling, first, clock, traits })
+}
+
+/// `<position> <length> <message>` each, log by log; in order of position, and each once.
+fn unread(mut messages: Bytes) -> Option<Vec<Arc<Delivery>>> {
+    let mut deliveries = Vec::new();
+    while !messages.is_empty() {
+        let mut words = messages.splitn(3, |byte| *byte == b' ');
+        let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
+        let (position, length) = (number()?, usize::try_from(number()?).ok()?);
+        let rest = words.next()?;
+        let start = messages.len() - rest.len();
+        let end = start.checked_add(length).filter(|end| *end <= messages.len())?;
+        deliveries.push(delivery(Position(position), messages.slice(start..end))?);
+        messages = messages.slice(end..);
+    }
+    deliveries.sort_by_key(|delivery| delivery.position);
+    deliveries.dedup_by_key(|delivery| delivery.position);
+    Some(deliveries)
 }
 
 /// What became of each of so many published messages. `retained`: channels that may be.
@@ -192,6 +262,58 @@ mod tests {
         assert_eq!((delivery.channel.as_str(), &*delivery.array), ("/a/b", &b"[{\"data\":\"x y\"}]"[..]));
         for foreign in ["", "1", "1 2", "1 2 /a", "x 2 /a []", "1 2 /* []"] {
             assert!(announcement(Bytes::from(foreign)).is_none(), "{foreign}");
+        }
+    }
+
+    fn attached(said: &str) -> Option<Attached> {
+        match attach(&Bytes::copy_from_slice(said.as_bytes())) {
+            Ok(Attach::Attached(attached)) => Some(attached),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn attaches() {
+        let said = "attached\t3\t1\t1838487363846144\t9\t5 7 /b\n\t1\t12\tar\t/a 4 /b 5:6:g /c 8\t4  9\t-";
+        let read = attached(said).expect("well formed");
+        let pattern = |name| Pattern::parse(name).expect("valid");
+        assert_eq!((read.epoch, read.version, read.first), (Epoch(3), Version(1), true));
+        assert_eq!(read.cursor, Cursor::single(Position(1_838_487_363_846_144)));
+        let replayed = Replayed { pattern: pattern("/b"), since: Position(5), upto: Position(7) };
+        let ceiling = read.ceiling.expect("a ceiling");
+        assert_eq!((ceiling.cursor, ceiling.replays), (Cursor::single(Position(9)), vec![replayed]));
+        assert!(read.traits.ack && read.traits.resume && !read.traits.replay);
+        let subscriptions = read.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.0, one.replay));
+        let expected = [(pattern("/a"), 4, None), (pattern("/b"), 5, Some(Position(6))), (pattern("/c"), 8, None)];
+        assert!(subscriptions.eq(expected));
+        assert_eq!((read.heads, read.unread), (vec![Position(4), Position(0), Position(9)], None));
+
+        let bare = attached("attached\t1\t0\t0\t\t\t\t0\t\t\t\t").expect("well formed");
+        assert!(bare.subscriptions.is_empty() && bare.heads.is_empty() && bare.ceiling.is_none() && !bare.first);
+        assert_eq!(bare.unread, Some(Vec::new()));
+        for foreign in [
+            "",
+            "attached",
+            "attached\t1",
+            "attached\t1\t0\t0\t\t\t\t0\t\t\t",
+            "attached\tx\t0\t0\t\t\t\t0\t\t\t\t-",
+            "attached\t1\t0\t0\t\t\t\t0\t\t/a\t\t-",
+        ] {
+            assert!(attached(foreign).is_none(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn unread_messages() {
+        let with = |messages: &str| attached(&format!("attached\t1\t0\t0\t\t\t\t0\t\t/a 1 /* 1\t9 9\t{messages}"));
+        let given = |messages| with(messages).and_then(|attached| attached.unread);
+        let found = given("7 9 /b [1, 2]9 9 /a [\"\t\n\"]7 9 /b [1, 2]").expect("well formed");
+        let found: Vec<_> = found.iter().map(|one| (one.position.0, one.channel.as_str(), &*one.array)).collect();
+        assert_eq!(found, [(7, "/b", &b"[1, 2]"[..]), (9, "/a", &b"[\"\t\n\"]"[..])]);
+        for foreign in
+            ["7", "7 8", "7 8 /b [1]", "x 6 /b [1]", "7 y /b [1]", "7 18446744073709551615 /b [1]", "7 3 [1]"]
+        {
+            assert!(given(foreign).is_none() && with(foreign).is_none(), "{foreign}");
         }
     }
 

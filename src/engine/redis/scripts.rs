@@ -15,30 +15,48 @@ pub(super) struct Script {
 /// All scripts.
 pub(super) struct Scripts {
     pub(super) active: Script,
-    pub(super) attach: Script,
     pub(super) commit: Script,
-    pub(super) conclude: Script,
     pub(super) create: Script,
     pub(super) end: Script,
     pub(super) heartbeat: Script,
     pub(super) meet: Script,
     pub(super) publish: Script,
     pub(super) read: Script,
-    pub(super) record: Script,
-    pub(super) release: Script,
     pub(super) replay: Script,
+    pub(super) steps: Script,
     pub(super) subscribe: Script,
     pub(super) subscriptions: Script,
     pub(super) sweep: Script,
     pub(super) touch: Script,
     pub(super) unsubscribe: Script,
-    pub(super) written: Script,
 }
 
 const CLOCK: &str = include_str!("scripts/clock.lua");
 const SESSION: &str = include_str!("scripts/session.lua");
 /// Where the clock can be moved.
 const SKEW: &str = "--[[skew]]";
+
+/// The steps that one call does several of: each a function of what would be its arguments.
+fn steps() -> String {
+    macro_rules! step {
+        ($name:literal) => {
+            concat!("steps.", $name, " = function(ARGV)\n", include_str!(concat!("scripts/", $name, ".lua")), "\nend\n")
+        };
+    }
+    [
+        // How many subscriptions, and messages, the steps so far have looked at.
+        "local steps, spent = {}, 0\n",
+        // None of this changes within a call.
+        "do local at, top, age = now(), clock(), era()\n",
+        "now, clock, era = function() return at end, function() return top end, function() return age end end\n",
+        step!("attach"),
+        step!("conclude"),
+        step!("record"),
+        step!("release"),
+        step!("written"),
+    ]
+    .concat()
+}
 
 impl Scripts {
     /// The scripts by Redis' clock.
@@ -55,27 +73,23 @@ impl Scripts {
     }
 
     /// Each of them.
-    pub(super) fn all(&self) -> [&Script; 19] {
+    pub(super) fn all(&self) -> [&Script; 15] {
         [
             &self.active,
-            &self.attach,
             &self.commit,
-            &self.conclude,
             &self.create,
             &self.end,
             &self.heartbeat,
             &self.meet,
             &self.publish,
             &self.read,
-            &self.record,
-            &self.release,
             &self.replay,
+            &self.steps,
             &self.subscribe,
             &self.subscriptions,
             &self.sweep,
             &self.touch,
             &self.unsubscribe,
-            &self.written,
         ]
     }
 
@@ -92,9 +106,7 @@ impl Scripts {
         }
         Self {
             active: script!("active"),
-            attach: script!("attach"),
             commit: script!("commit"),
-            conclude: script!("conclude"),
             create: script!("create"),
             end: script!("end"),
             heartbeat: script!("heartbeat"),
@@ -102,15 +114,13 @@ impl Scripts {
             // Run the most, and knows nothing of sessions.
             publish: script("publish", &[CLOCK, include_str!("scripts/publish.lua")]),
             read: script!("read"),
-            record: script!("record"),
-            release: script!("release"),
             replay: script!("replay"),
+            steps: script("steps", &[CLOCK, SESSION, &steps(), include_str!("scripts/steps.lua")]),
             subscribe: script!("subscribe"),
             subscriptions: script!("subscriptions"),
             sweep: script!("sweep"),
             touch: script!("touch"),
             unsubscribe: script!("unsubscribe"),
-            written: script!("written"),
         }
     }
 }

@@ -15,6 +15,9 @@ use super::settings::RedisSettings;
 use crate::engine::{EngineError, NodeId, Position};
 use crate::metrics::Metrics;
 
+/// Room for a call's words and their bytes, as a rule.
+const USUAL: (usize, usize) = (64, 1024);
+
 /// Shared by all connections of one node.
 pub(super) struct Shared {
     pub(super) settings: RedisSettings,
@@ -66,8 +69,8 @@ impl Shared {
 
     /// A call of a script with the arguments that all scripts take; the script's own follow.
     pub(super) fn invocation(&self, script: &Script) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&*script.hash).arg(1).arg(self.keys.root());
+        let mut command = Cmd::with_capacity(USUAL.0, USUAL.1);
+        command.arg("EVALSHA").arg(&*script.hash).arg(1).arg(self.keys.root());
         command.arg(self.settings.key_ttl.as_secs()).arg(self.keys.announce());
         command
     }

@@ -1,7 +1,7 @@
 //! Small values as the scripts write them, in both directions.
 
 use crate::bayeux::Pattern;
-use crate::engine::{Position, Replayed, Traits};
+use crate::engine::{Position, Replayed, Subscription, Traits};
 
 /// A letter for each.
 pub(super) fn traits(traits: Traits) -> String {
@@ -35,6 +35,17 @@ pub(super) fn parse_start(text: &str) -> Option<(Position, Option<Position>)> {
     let since = Position(words.next()?.parse().ok()?);
     let replay = words.next().map(|replay| replay.parse().map(Position)).transpose().ok()?;
     Some((since, replay))
+}
+
+/// `<pattern> <start> ...`
+pub(super) fn parse_subscriptions(text: &str) -> Option<Vec<Subscription>> {
+    let mut words = text.split(' ').filter(|word| !word.is_empty());
+    let mut subscriptions = Vec::with_capacity(1);
+    while let Some(pattern) = words.next() {
+        let (since, replay) = parse_start(words.next()?)?;
+        subscriptions.push(Subscription { pattern: Pattern::parse(pattern).ok()?, since, replay });
+    }
+    Some(subscriptions)
 }
 
 #[cfg(test)]

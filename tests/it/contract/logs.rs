@@ -45,6 +45,51 @@ pub async fn two_logs_one_snapshot(fixture: impl Fixture) {
     assert!(snapshot.upto.get(PartitionId::default()) >= published[4]);
 }
 
+/// All of it, once and in order, or nothing. (That it is what a read would give, each attach of these tests checks.)
+pub async fn an_attach_gives_the_little_that_is_unread(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let session = session(&engine, &["/a/b", "/a/*", "/c"]).await;
+    let given = async |id: &str| {
+        let attached = attach_poll(&engine, &session, id).await;
+        attached.unread.as_deref().map(positions)
+    };
+    assert_eq!(given("1").await, Some(vec![]), "nothing to read");
+    let mut all = Vec::new();
+    for number in 0..8 {
+        all.push(publish(&engine, ["/c", "/a/b"][number % 2], "1").await);
+    }
+    assert_eq!(given("2").await, Some(all.clone()));
+    let attached = attach_poll(&engine, &session, "3").await;
+    assert_eq!(record(&engine, &session, &attached, Some("3"), all[3]).await, Record::Recorded);
+    assert_eq!(given("3").await, None, "a repeated poll must not grow");
+    assert_eq!(given("4").await, Some(all[4..].to_vec()), "past what was confirmed");
+    let large = format!("\"{}\"", "x".repeat(16 * 1024));
+    let large = publish(&engine, "/c", &large).await;
+    assert_eq!(given("5").await, None, "too many bytes");
+    let attached = attach_poll(&engine, &session, "6").await;
+    assert_eq!(record(&engine, &session, &attached, Some("6"), large).await, Record::Recorded);
+    for _ in 0..17 {
+        publish(&engine, "/a/b", "1").await;
+    }
+    assert_eq!(given("7").await, None, "too many messages");
+}
+
+/// One log lacks what the others have.
+pub async fn an_attach_sees_a_gap<F: Fixture>(_: F) {
+    let fixture = F::bounded(Bounds { log_entries: 3, ..Bounds::default() }).await;
+    let (engine, _feed) = fixture.node().await;
+    let session = session(&engine, &["/a", "/b"]).await;
+    for number in 0..4 {
+        publish(&engine, ["/a", "/b"][number % 2], "1").await;
+    }
+    let attached = attach_poll(&engine, &session, "1").await;
+    assert_eq!(attached.unread.map(|unread| unread.len()), Some(4), "all is there");
+    for _ in 0..2 {
+        publish(&engine, "/b", "1").await;
+    }
+    assert_eq!(attach_poll(&engine, &session, "2").await.unread, None, "the oldest of one is gone");
+}
+
 /// Two logs, cut off by a bound: nothing past the lowest cut may be given, or the rest would be skipped.
 pub async fn truncated_read_ceiling(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;

@@ -161,8 +161,27 @@ pub async fn poll(engine: &impl TestEngine, session: &SessionId, id: &str) -> At
 
 pub async fn attach(engine: &impl TestEngine, session: &SessionId, link: Link<'_>) -> Attached {
     match engine.attach(AttachRequest { session, link }).await {
-        Ok(Attach::Attached(attached)) => attached,
+        Ok(Attach::Attached(attached)) => {
+            is_what_a_read_gives(engine, session, &attached).await;
+            attached
+        }
         other => panic!("expected an attachment, got {other:?}"),
+    }
+}
+
+/// What an attach gives of the logs has to be all that there is to read, whatever a test does.
+async fn is_what_a_read_gives(engine: &impl TestEngine, session: &SessionId, attached: &Attached) {
+    let Some(unread) = &attached.unread else { return };
+    assert_eq!(attached.ceiling, None);
+    assert!(attached.subscriptions.iter().all(|one| one.replay.is_none()));
+    match read(engine, session, attached, MANY).await {
+        Read::Snapshot(snapshot) => {
+            assert_eq!(&snapshot.deliveries, unread);
+            assert!(!snapshot.truncated && !snapshot.gap);
+        }
+        // Tests of epochs and of ended sessions.
+        Read::Stale | Read::Unknown | Read::Outdated => {}
+        Read::Gap(_) => panic!("a gap that the attach has not seen"),
     }
 }
 
@@ -305,6 +324,8 @@ suites!(
     logs::positions_rise_and_are_the_same_in_every_log,
     logs::a_message_is_read_once_however_many_patterns_match,
     logs::two_logs_one_snapshot,
+    logs::an_attach_gives_the_little_that_is_unread,
+    logs::an_attach_sees_a_gap,
     logs::truncated_read_ceiling,
     logs::messages_before_the_subscription_are_not_read,
     logs::the_feed_carries_what_is_listened_to_with_its_predecessor,

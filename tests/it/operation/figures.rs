@@ -82,7 +82,7 @@ async fn figures_count_what_happens() {
         "weft_fanout_receivers_sum",
         "weft_fanout_seconds_count",
         r#"weft_redis_calls_total{outcome="ok",script="publish"}"#,
-        r#"weft_redis_call_seconds_count{script="attach"}"#,
+        r#"weft_redis_call_seconds_count{script="steps"}"#,
         r#"weft_log_reads_total{reason="attach"}"#,
         r#"weft_messages_refused_total{code="405"}"#,
         r#"weft_messages_refused_total{code="401"}"#,

@@ -52,7 +52,8 @@ pub async fn feed_breaks_during_the_read(world: World) {
 /// As above, but nobody says that the feed lost something: the next message does.
 pub async fn hole_is_seen_during_the_read(world: World) {
     let (here, there) = world.two_nodes().await;
-    let (witness, session) = (here.session(&["/a"]).await, here.session(&["/a"]).await);
+    // Nobody else wants the second one here, so there is a read.
+    let (witness, session) = (here.session(&["/a"]).await, here.session(&["/a", "/b"]).await);
     let witness = here.attach(&witness, Link::Socket { connect_id: None, retry: false, claim: None }).await;
     settle(&here, &witness).await;
     there.publish("/a", 1).await;

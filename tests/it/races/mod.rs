@@ -424,6 +424,7 @@ races!(
     both:
     polls::message_stored_during_attach_wakes_poll,
     polls::message_stored_during_warm_attach_wakes_poll,
+    polls::what_waits_comes_with_a_warm_attach,
     polls::warmth_does_not_outlive_the_feed,
     polls::message_stored_after_the_read_wakes_poll,
     polls::overlapping_connect_answers_the_older,

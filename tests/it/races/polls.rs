@@ -38,20 +38,49 @@ pub async fn message_stored_during_warm_attach_wakes_poll(world: World) {
     }
 }
 
+/// The little that waits for a poll comes with its attach, without a read; what is stored meanwhile, after it.
+pub async fn what_waits_comes_with_a_warm_attach(world: World) {
+    let (here, there) = world.two_nodes().await;
+    let session = here.session(&["/a", "/b", "/*"]).await;
+    assert!(here.poll_now(&session, "0").await.is_empty());
+    let unread = here.gate(Point::Before("read"));
+    there.publish("/b", 1).await;
+    there.publish("/a", 2).await;
+    world.quiesce().await;
+    assert_eq!(answer(here.poll(&session, "1")).await.delivered(), [1, 2], "without a read");
+    unread.open();
+    for (number, point) in [(3, Point::Before("attach")), (5, Point::After("attach"))] {
+        there.publish("/a", number).await;
+        let gate = here.gate(point);
+        let poll = here.poll(&session, &number.to_string());
+        gate.arrived().await;
+        there.publish("/b", number + 1).await;
+        world.quiesce().await;
+        gate.open();
+        assert_eq!(answer(poll).await.delivered(), [number, number + 1], "{point:?}");
+    }
+}
+
 /// A log that left the feed and came back while an attach was under way proves nothing.
 pub async fn warmth_does_not_outlive_the_feed(world: World) {
-    let (here, there) = world.two_nodes().await;
-    let session = here.session(&["/a"]).await;
-    assert!(here.poll_now(&session, "1").await.is_empty());
-    let gate = here.gate(Point::After("attach"));
-    let poll = here.poll(&session, "2");
-    gate.arrived().await;
-    here.break_feed().await;
-    there.publish("/a", 1).await;
-    here.restore_feed().await;
-    world.quiesce().await;
-    gate.open();
-    assert_eq!(answer(poll).await.delivered(), [1]);
+    for waiting in [None, Some(1)] {
+        let (here, there) = world.two_nodes().await;
+        let session = here.session(&["/a"]).await;
+        assert!(here.poll_now(&session, "1").await.is_empty());
+        if let Some(number) = waiting {
+            there.publish("/a", number).await;
+        }
+        let gate = here.gate(Point::After("attach"));
+        let poll = here.poll(&session, "2");
+        gate.arrived().await;
+        here.break_feed().await;
+        there.publish("/a", 2).await;
+        here.restore_feed().await;
+        world.quiesce().await;
+        gate.open();
+        let expected: Vec<_> = waiting.into_iter().chain([2]).collect();
+        assert_eq!(answer(poll).await.delivered(), expected);
+    }
 }
 
 pub async fn message_stored_after_the_read_wakes_poll(world: World) {

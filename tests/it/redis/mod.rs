@@ -5,6 +5,7 @@ mod address;
 mod lost_writes;
 mod outage;
 mod publishing;
+mod steps;
 mod upkeep;
 
 use std::time::Duration;

@@ -2,18 +2,19 @@
 -- the node that held it before.
 -- ARGV   3 session, 4 node, 5 link: poll | socket | stream | local, 6 connect id or '', 7 retry: 1 | '',
 --        8 epoch and 9 position of a stream's last event, or '', 10 what the client says that it has: '' | ack | position,
---        11 up to where
--- gives  {unknown} | {late} | {closed}
---        | {attached, epoch, version, start, ceiling or '', ceiling of replays, first: 1 | '', clock, traits,
---          {pattern, since, ...}, {head, ...}}
--- cost   a step for each subscription
+--        11 up to where, 12 messages and 13 bytes that are given at the most
+-- gives  unknown | late | closed
+--        | attached, epoch, version, start, ceiling or '', ceiling of replays, first: 1 | '', clock, traits,
+--          "pattern since ...", "head ...", all that is to be read, as "position length message" each, or '-' for what is
+--          to be read apart: with tabs between them
+-- cost   a step for each subscription, and for each message given
 local REMEMBERED_IDS = 8        -- connect ids that are remembered, to know late copies of old connects
 local REMEMBERED_FOR = 60000    -- for how long
 local WRITES_THAT_CONFIRM = 3   -- complete writes after which a repeated reply counts as received
 local CROSSING = 2000           -- after a stream opened, a poll may still come that was sent before
+local UNREAD, UNREAD_BYTES = tonumber(ARGV[12]), tonumber(ARGV[13]) -- what is given of the logs, at the most
 local FIGHT, FIGHT_WINDOW = 3, 10000 -- streams that take a session from each other so often are two tabs
 
-although_memory_is_short()
 local id, node, link, connect_id, retry = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7] == '1'
 local key = session_key(id)
 local old = {}
@@ -21,7 +22,7 @@ do
   local flat = redis.call('HGETALL', key)
   for index = 1, #flat, 2 do old[flat[index]] = flat[index + 1] end
 end
-if old.era ~= era() then return { 'unknown' } end
+if old.era ~= era() then return 'unknown' end
 
 -- Fields as they are now; what is put is written in one step at the end.
 local fields = setmetatable({}, { __index = function(_, name) return old[name] or '' end })
@@ -126,7 +127,7 @@ if link == 'poll' then
   fields.late_before = late and '1' or ''
   if late then
     write({ late_retry = retry and '1' or '' })
-    return { 'late' }
+    return 'late'
   end
   retry = follows_late_retry() or retry
   -- A poll that was sent before its client knew that the stream is open must not take the session from the stream.
@@ -136,7 +137,7 @@ if link == 'poll' then
     and not repeats() then
     remember()
     write({ concluded = '1' })
-    return { 'late' }
+    return 'late'
   end
   local again = repeats()
   remember()
@@ -172,7 +173,7 @@ elseif link == 'stream' then
     -- loser stays closed.
     local since = number('fight_since')
     local fought_over = since and at - since < FIGHT_WINDOW and (number('fight_count') or 0) >= FIGHT
-    if fought_over and last_epoch < number('epoch') then return { 'closed' } end
+    if fought_over and last_epoch < number('epoch') then return 'closed' end
   end
   if string.find(fields.traits, 'r') then
     -- The client remembers its position: that must not pass anything that may not have arrived.
@@ -217,7 +218,7 @@ write({
 })
 
 local subscribed = subscriptions(id, fields.count)
-if not subscribed then return { 'unknown' } end
+if not subscribed then return 'unknown' end
 if link == 'stream' and pending and not string.find(fields.traits, 'r') then
   -- Replays go on behind what a poll's reply may just be carrying, as live messages do.
   local carried = {}
@@ -233,6 +234,7 @@ if link == 'stream' and pending and not string.find(fields.traits, 'r') then
   end
 end
 local heads, patterns = {}, #subscribed / 2
+spent = spent + patterns
 for begin = 1, patterns, 1000 do
   local keys = {}
   for index = begin, math.min(begin + 999, patterns) do
@@ -240,5 +242,32 @@ for begin = 1, patterns, 1000 do
   end
   for _, head in ipairs(redis.call('MGET', unpack(keys))) do heads[#heads + 1] = head or '' end
 end
-return { 'attached', epoch, fields.version, text(start), ceiling and text(ceiling) or '',
-  ceiling and fields.pending_replays or '', first and '1' or '', text(top), fields.traits, subscribed, heads }
+-- What the logs hold past the start, if it is little and nothing is missing: it spares the node a read.
+local function unread()
+  if ceiling then return '-' end
+  local given, bytes = {}, 0
+  for index = 1, patterns do
+    local since, head = tonumber(subscribed[2 * index]), tonumber(heads[index])
+    -- A replay comes first, or Redis lost the log: that is not for here.
+    if not since or not head then return '-' end
+    local from = math.max(start, since)
+    if head > from then
+      local most = UNREAD - #given + 1
+      local entries = redis.call('XRANGE', root .. 'log:' .. subscribed[2 * index - 1], '(' .. text(from) .. '-0', '+',
+        'COUNT', most)
+      if #entries == 0 or #entries == most or tonumber(entries[1][2][2]) > from then return '-' end
+      for _, entry in ipairs(entries) do
+        local message = entry[2][4]
+        bytes = bytes + #message
+        if bytes > UNREAD_BYTES then return '-' end
+        given[#given + 1] = string.match(entry[1], '^%d+') .. ' ' .. #message .. ' ' .. message
+      end
+    end
+  end
+  spent = spent + #given
+  return table.concat(given)
+end
+
+return table.concat({ 'attached', epoch, fields.version, text(start), ceiling and text(ceiling) or '',
+  ceiling and fields.pending_replays or '', first and '1' or '', text(top), fields.traits,
+  table.concat(subscribed, ' '), table.concat(heads, ' '), unread() }, '\t')

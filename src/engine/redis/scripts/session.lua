@@ -87,13 +87,13 @@ local function finish(id, why)
   return patterns
 end
 
--- Extends the life of a session that was heard of. Now and then also that of the keys that it needs and only publishes
--- refresh; an entry that Redis lost is put back.
+-- Extends the life of a session that was heard of. Now and then, long before they are at their end, also that of its keys,
+-- and of those that it needs and only publishes refresh; an entry that Redis lost is put back.
 local function heard_of(id, at, life, touched)
   redis.call('ZADD', root .. 'deadlines', text(at + life), id)
+  if math.abs(at - touched) * 3 < ttl * 1000 then return end
   redis.call('EXPIRE', session_key(id), ttl)
   redis.call('EXPIRE', subscriptions_key(id), ttl)
-  if math.abs(at - touched) * 3 < ttl * 1000 then return end
   redis.call('HSET', session_key(id), 'touched', text(at))
   for _, pattern in ipairs(redis.call('HKEYS', subscriptions_key(id))) do
     redis.call('SADD', root .. 'subscribers:' .. pattern, id)

@@ -1,9 +1,9 @@
 -- Notes that a repeated reply was written completely.
 -- ARGV   3 session, 4 epoch
--- gives  nothing
+-- gives  done
 -- cost   constant
-although_memory_is_short()
 local found = session(ARGV[3], { 'epoch', 'pending_upto' })
 if found and found.epoch == ARGV[4] and found.pending_upto ~= '' then
   redis.call('HINCRBY', session_key(ARGV[3]), 'pending_writes', 1)
 end
+return 'done'

@@ -1,0 +1,130 @@
+//! Steps of sessions: what waits at the same time goes in one call, in order, and each has an outcome of its own.
+
+use futures_util::future::join_all;
+
+use super::*;
+use crate::contract::{attach_poll, drain, poll, record};
+
+/// How many scripts were called since the statistics were reset.
+async fn calls(redis: &Redis) -> u64 {
+    let stats: String = redis.ask(&["INFO", "commandstats"]).await;
+    let calls =
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).expect("scripts were called");
+    calls.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number")
+}
+
+/// Attaches all of them at the same time.
+async fn attach_all(node: &RedisNode, sessions: &[SessionId]) -> Vec<Attached> {
+    let outcomes = join_all(sessions.iter().map(|session| poll(node, session, "1"))).await;
+    let attached = |outcome| match outcome {
+        Attach::Attached(attached) => attached,
+        other => panic!("expected an attachment, got {other:?}"),
+    };
+    outcomes.into_iter().map(attached).collect()
+}
+
+#[tokio::test]
+async fn steps_at_the_same_time_share_a_call() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let sessions = join_all((0..60).map(|_| session(&node, &["/a"]))).await;
+    attach_poll(&node, &sessions[0], "0").await;
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let attached = attach_all(&node, &sessions).await;
+    let calls = calls(&redis).await;
+    assert!(calls <= 3, "{calls} calls for 60 polls");
+    // Each got its own.
+    let mine = sessions.iter().zip(&attached);
+    let records =
+        join_all(mine.map(|(session, attached)| record(&node, session, attached, Some("1"), Position(1)))).await;
+    assert!(records.iter().all(|outcome| *outcome == Record::Recorded), "{records:?}");
+}
+
+#[tokio::test]
+async fn a_step_fails_for_itself() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let sessions = join_all((0..3).map(|_| session(&node, &["/a"]))).await;
+    redis.ask::<()>(&["SET", &format!("{{weft:0}}:session:{}", sessions[1].as_str()), "no session"]).await;
+    let link = Link::Poll { connect_id: Some("1"), retry: false, claim: None };
+    let outcomes = join_all(sessions.iter().map(|session| node.attach(AttachRequest { session, link }))).await;
+    let [Ok(Attach::Attached(_)), Err(EngineError::Unavailable(error)), Ok(Attach::Attached(_))] = &outcomes[..] else {
+        panic!("{outcomes:?}")
+    };
+    assert!(error.contains("WRONGTYPE"), "{error}");
+}
+
+/// A script holds up everybody else: sessions with many subscriptions are attached a few at a time.
+#[tokio::test]
+async fn many_subscriptions_are_attached_in_pieces() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let channels: Vec<_> = (0..300).map(|number| format!("/a/{number}")).collect();
+    let channels: Vec<_> = channels.iter().map(String::as_str).collect();
+    let sessions = join_all((0..5).map(|_| session(&node, &channels))).await;
+    // Redis gets to know the script.
+    attach_poll(&node, &sessions[0], "0").await;
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let attached = attach_all(&node, &sessions).await;
+    assert!(attached.iter().all(|attached| attached.subscriptions.len() == 300 && attached.heads.len() == 300));
+    assert_eq!(calls(&redis).await, 3, "two, two and one");
+}
+
+/// A reply that was not written gives its record back, and that must come after the record, however long it waits.
+#[tokio::test]
+async fn what_gives_a_record_back_does_not_overtake_it() {
+    for begun in [false, true] {
+        let redis = Redis::start().await;
+        let (node, _feed) = redis.node(|_| {}).await;
+        let (session, other) = (session(&node, &["/a"]).await, session(&node, &["/b"]).await);
+        let one = publish(&node, "/a", "1").await;
+        let attached = attach_poll(&node, &session, "1").await;
+        redis.signal("STOP");
+        let before = node.written(&other, Epoch(1));
+        tokio::pin!(before);
+        if !begun {
+            // What is under way keeps the next waiting.
+            assert!(futures_util::poll!(&mut before).is_pending());
+            tokio::task::yield_now().await;
+        }
+        {
+            let recording = record(&node, &session, &attached, Some("1"), one);
+            tokio::pin!(recording);
+            assert!(futures_util::poll!(&mut recording).is_pending());
+            tokio::task::yield_now().await;
+        }
+        let given_back = node.release(&session, attached.epoch, Some("1"));
+        tokio::pin!(given_back);
+        assert!(futures_util::poll!(&mut given_back).is_pending());
+        redis.signal("CONT");
+        given_back.await.expect("given back");
+        before.await.expect("done");
+        assert_eq!(unread(&node, &session, "2").await, [1], "begun: {begun}");
+    }
+}
+
+/// A poll that was answered holds nothing any more: its node is not told who came after it.
+#[tokio::test]
+async fn who_has_answered_is_not_told_of_the_next_poll() {
+    let redis = Redis::start().await;
+    let ((here, mut news), (there, _feed)) = (redis.node(|_| {}).await, redis.node(|_| {}).await);
+    let session = session(&here, &["/a"]).await;
+    let answered = attach_poll(&here, &session, "1").await;
+    let upto = publish(&here, "/a", "1").await;
+    record(&here, &session, &answered, Some("1"), upto).await;
+    attach_poll(&there, &session, "2").await;
+    let told = |event: &FeedEvent| matches!(event, FeedEvent::Control(_));
+    assert!(!drain(&here, &mut news).await.iter().any(told), "it has sent its messages");
+    // Back here: the other one still waits, and is told; this one concludes.
+    let waiting = attach_poll(&here, &session, "3").await;
+    node_concludes(&here, &session, waiting.epoch).await;
+    assert!(matches!(poll(&there, &session, "4").await, Attach::Attached(_)));
+    assert!(!drain(&here, &mut news).await.iter().any(told), "it has said that there is nothing");
+    attach_poll(&here, &session, "5").await;
+    attach_poll(&there, &session, "6").await;
+    assert!(drain(&here, &mut news).await.iter().any(told), "it waits");
+}
+
+async fn node_concludes(node: &RedisNode, session: &SessionId, epoch: Epoch) {
+    assert_eq!(node.conclude(session, epoch, Some("3"), false).await, Ok(Conclude::Empty));
+}

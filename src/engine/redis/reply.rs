@@ -20,7 +20,7 @@ pub(super) struct Reply<'a> {
     rest: std::vec::IntoIter<Value>,
 }
 
-fn unexpected(script: &Script) -> EngineError {
+pub(super) fn unexpected(script: &Script) -> EngineError {
     EngineError::Unavailable(format!("script `{}` gave an unexpected reply", script.name))
 }
 

@@ -1,8 +1,10 @@
 //! Steps of sessions: what polls and sockets ask of Redis one by one, and what nearly every request of a polling client
-//! costs. Those that wait at the same time go in one call (`scripts/steps.lua`), in the order in which they came: what
-//! gives a record back must not overtake it.
+//! costs. Those that come while others are under way go in one call (`scripts/steps.lua`); one that comes alone is called
+//! for by its caller, which spares two wake-ups. All in the order in which they came, because what gives a record back must
+//! not overtake it: there is one connection, and nobody goes alone before all others are done.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use redis::{Arg, Cmd};
@@ -11,6 +13,7 @@ use super::lane::Lane;
 use super::queue::{self, Entrance, Job, Most, Queue, Said, said};
 use super::reply;
 use super::shared::Shared;
+use crate::engine::EngineError;
 
 /// What one call does: a script holds up everybody else. It stops earlier when the sessions have many subscriptions.
 const BATCH: Most = Most { jobs: 32, bytes: 64 * 1024 };
@@ -18,19 +21,53 @@ const BATCH: Most = Most { jobs: 32, bytes: 64 * 1024 };
 const USUAL: (usize, usize) = (12, 160);
 
 /// Where steps are handed in.
-pub(super) struct Steps(Entrance<Cmd, Bytes>);
+pub(super) struct Steps {
+    entrance: Entrance<Step, Bytes>,
+    path: Path,
+    under_way: Arc<AtomicUsize>,
+}
 
 /// The task behind [`Steps`].
 pub(super) struct Walker {
+    path: Path,
+    queue: Queue<Step, Bytes>,
+}
+
+/// How steps get to Redis.
+#[derive(Clone)]
+struct Path {
     shared: Arc<Shared>,
     lane: Arc<Lane>,
-    queue: Queue<Cmd, Bytes>,
+}
+
+/// A step that waits for others.
+struct Step {
+    words: Cmd,
+    _place: Place,
+}
+
+/// A place among the steps that wait or are under way.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// And whether there is no other.
+    fn take(under_way: &Arc<AtomicUsize>) -> (Self, bool) {
+        let others = under_way.fetch_add(1, Ordering::AcqRel);
+        (Self(under_way.clone()), others == 0)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Steps {
     pub(super) fn new(shared: Arc<Shared>, lane: Arc<Lane>) -> (Self, Walker) {
         let (entrance, queue) = queue::queue(BATCH);
-        (Self(entrance), Walker { shared, lane, queue })
+        let path = Path { shared, lane };
+        (Self { entrance, path: path.clone(), under_way: Arc::default() }, Walker { path, queue })
     }
 
     /// Does the step of this name; gives what it says. A caller that gives up before its turn has done nothing; what it
@@ -41,8 +78,18 @@ impl Steps {
     pub(super) async fn take(&self, name: &'static str, arguments: impl FnOnce(&mut Cmd)) -> Said<Bytes> {
         let mut words = Cmd::with_capacity(USUAL.0, USUAL.1);
         arguments(words.arg(name));
+        let (place, alone) = Place::take(&self.under_way);
+        if alone {
+            let mut outcomes = self.path.walk([&words]).await?.into_iter();
+            drop(place);
+            match outcomes.next() {
+                // The first of a call is always done.
+                Some(outcome) => return outcome,
+                None => return Err(reply::unexpected(&self.path.shared.scripts.steps)),
+            }
+        }
         let bytes = words.args_iter().map(|word| bytes_of(&word).len()).sum();
-        said(self.0.hand_in(words, bytes).await).await
+        said(self.entrance.hand_in(Step { words, _place: place }, bytes).await).await
     }
 }
 
@@ -55,26 +102,35 @@ fn bytes_of<'a>(word: &Arg<&'a [u8]>) -> &'a [u8] {
     }
 }
 
-impl Walker {
-    /// Does what comes, until all [`Steps`] are gone.
-    pub(super) async fn run(mut self) {
-        while let Some(batch) = self.queue.next(&self.lane).await {
-            self.walk(batch).await;
-        }
-    }
-
-    async fn walk(&mut self, batch: Vec<Job<Cmd, Bytes>>) {
+impl Path {
+    /// Does these steps in one call; gives what each says, nothing for those that were not done.
+    async fn walk(&self, steps: impl IntoIterator<Item = &Cmd>) -> Result<Vec<Said<Bytes>>, EngineError> {
         let script = &self.shared.scripts.steps;
+        let mut count = 0;
         let outcome = self.lane.run(script, |command| {
-            for Job { wanted, .. } in &batch {
-                let words = wanted.args_iter();
+            for step in steps {
+                let words = step.args_iter();
                 command.arg(words.len());
                 words.for_each(|word| {
                     command.arg(bytes_of(&word));
                 });
+                count += 1;
             }
         });
-        match outcome.await.and_then(|value| reply::said(script, value, batch.len())) {
+        outcome.await.and_then(|value| reply::said(script, value, count))
+    }
+}
+
+impl Walker {
+    /// Does what comes, until all [`Steps`] are gone.
+    pub(super) async fn run(mut self) {
+        while let Some(batch) = self.queue.next(&self.path.lane).await {
+            self.walk(batch).await;
+        }
+    }
+
+    async fn walk(&mut self, batch: Vec<Job<Step, Bytes>>) {
+        match self.path.walk(batch.iter().map(|job| &job.wanted.words)).await {
             Ok(outcomes) => {
                 let mut undone = Vec::new();
                 for (job, outcome) in batch.into_iter().zip(outcomes) {

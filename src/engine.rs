@@ -113,7 +113,8 @@ pub trait Engine: Send + Sync + 'static {
         vain: bool,
     ) -> impl Future<Output = Result<Conclude, EngineError>> + Send;
 
-    /// Forgets a record whose reply certainly did not reach the client: the same range is due again.
+    /// Ends a poll whose reply certainly did not reach the client: what it recorded is due again, and a record of it that comes
+    /// even later is stale.
     fn release(
         &self,
         session: &SessionId,

@@ -350,7 +350,13 @@ impl Session {
         may_be_empty
     }
 
+    /// The poll is over, and a record of it that comes even later is stale.
     pub(super) fn release(&mut self, connect_id: Option<&str>) {
+        if self.attached_by.as_deref() != connect_id {
+            return;
+        }
+        self.epoch.0 += 1;
+        self.node = None;
         if self.pending.as_ref().is_some_and(|pending| pending.connect_id.as_deref() == connect_id) {
             self.pending = None;
         }

@@ -137,7 +137,9 @@ pub(super) fn word<T: Copy>(said: &[u8], words: &[(&str, T)]) -> Result<T, Engin
 }
 
 fn unexpected_words(said: &[u8]) -> EngineError {
-    EngineError::Unavailable(format!("a step said something unexpected: {}", said.escape_ascii()))
+    // Not all of it: it may hold messages.
+    let beginning = &said[..said.len().min(100)];
+    EngineError::Unavailable(format!("a step said something unexpected: {}", beginning.escape_ascii()))
 }
 
 /// What an attach says.
@@ -172,7 +174,8 @@ fn attached(said: &Bytes) -> Option<Attached> {
     let heads = heads.take(subscriptions.len()).collect();
     let unread = match fields.next()? {
         b"-" => None,
-        messages => Some(unread(said.slice_ref(messages))?),
+        // A copy: whoever keeps a message does not keep the rest.
+        messages => Some(unread(Bytes::copy_from_slice(messages))?),
     };
     Some(Attached { epoch, version, subscriptions, heads, unread, cursor, ceiling, first, clock, traits })
 }

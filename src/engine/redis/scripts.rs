@@ -44,8 +44,7 @@ fn steps() -> String {
         };
     }
     [
-        // How many subscriptions, and messages, the steps so far have looked at.
-        "local steps, spent = {}, 0\n",
+        "local steps = {}\n",
         // None of this changes within a call.
         "do local at, top, age = now(), clock(), era()\n",
         "now, clock, era = function() return at end, function() return top end, function() return age end end\n",

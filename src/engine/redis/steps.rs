@@ -1,7 +1,8 @@
 //! Steps of sessions: what polls and sockets ask of Redis one by one, and what nearly every request of a polling client
 //! costs. Those that come while others are under way go in one call (`scripts/steps.lua`); one that comes alone is called
-//! for by its caller, which spares two wake-ups. All in the order in which they came, because what gives a record back must
-//! not overtake it: there is one connection, and nobody goes alone before all others are done.
+//! for by its caller, which spares two wake-ups. What is asked after an earlier step was answered, or given up, is done after
+//! it, because what gives a record back must not overtake it: there is one connection, and nobody goes alone before all others
+//! are done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +16,9 @@ use super::reply;
 use super::shared::Shared;
 use crate::engine::EngineError;
 
-/// What one call does: a script holds up everybody else. It stops earlier when the sessions have many subscriptions.
-const BATCH: Most = Most { jobs: 32, bytes: 64 * 1024 };
+/// What one call does: a script holds up everybody else. It stops earlier when the sessions have many subscriptions, or
+/// large messages wait for them.
+const BATCH: Most = Most { jobs: 64, bytes: 64 * 1024 };
 /// Room for a step's words and their bytes, as a rule.
 const USUAL: (usize, usize) = (12, 160);
 

@@ -54,6 +54,8 @@ pub async fn released_replies_confirm_nothing(fixture: impl Fixture) {
     let (session, attached, position) = recorded(&engine).await;
     engine.release(&session, attached.epoch, Some("other")).await.expect("does nothing");
     engine.release(&session, attached.epoch, Some("1")).await.expect("released");
+    // Also if it comes only now, from a connection that was given up.
+    assert_eq!(record(&engine, &session, &attached, Some("1"), position).await, Record::Stale { same_id: true });
     let next = attach_poll(&engine, &session, "2").await;
     assert_eq!(positions(&snapshot(&engine, &session, &next).await.deliveries), [position]);
 }

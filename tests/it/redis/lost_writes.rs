@@ -86,6 +86,37 @@ async fn lost_keys_are_told() {
     }
 }
 
+/// A head that was lost is made again by the next subscriber: what was published meanwhile is missing in the middle of the log.
+#[tokio::test]
+async fn a_hole_in_the_middle_is_told() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let here = session(&node, &["/a"]).await;
+    publish(&node, "/a", "1").await;
+    redis.ask::<()>(&["DEL", "{weft:0}:head:/a"]).await;
+    publish(&node, "/a", "2").await;
+    session(&node, &["/a"]).await;
+    publish(&node, "/a", "3").await;
+    let Attach::Attached(attached) = crate::contract::poll(&node, &here, "1").await else { panic!("it is there") };
+    assert!(attached.unread.is_none());
+    assert!(matches!(crate::contract::read(&node, &here, &attached, MANY).await, Read::Gap(_)));
+    assert_eq!(node.touch(&here, None).await, Ok(Touch::Unknown));
+}
+
+/// The newest message is lost: the head knows of it.
+#[tokio::test]
+async fn a_lost_end_is_told() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    publish(&node, "/a", "1").await;
+    let last = publish(&node, "/a", "2").await;
+    redis.ask::<()>(&["XDEL", "{weft:0}:log:/a", &format!("{}-0", last.0)]).await;
+    let Attach::Attached(attached) = crate::contract::poll(&node, &session, "1").await else { panic!("it is there") };
+    assert!(attached.unread.is_none());
+    assert!(matches!(crate::contract::read(&node, &session, &attached, MANY).await, Read::Gap(_)));
+}
+
 /// The clock of the machine jumps: positions rise on, and nobody expires before there was time to be heard of.
 #[tokio::test]
 async fn clock_backwards() {

@@ -15,24 +15,23 @@ async fn calls(redis: &Redis) -> u64 {
 
 /// Attaches all of them at the same time.
 async fn attach_all(node: &RedisNode, sessions: &[SessionId]) -> Vec<Attached> {
-    let outcomes = join_all(sessions.iter().map(|session| poll(node, session, "1"))).await;
     let attached = |outcome| match outcome {
         Attach::Attached(attached) => attached,
         other => panic!("expected an attachment, got {other:?}"),
     };
-    outcomes.into_iter().map(attached).collect()
+    join_all(sessions.iter().map(|session| poll(node, session, "1"))).await.into_iter().map(attached).collect()
 }
 
 #[tokio::test]
 async fn steps_at_the_same_time_share_a_call() {
     let redis = Redis::start().await;
     let (node, _feed) = redis.node(|_| {}).await;
-    let sessions = join_all((0..60).map(|_| session(&node, &["/a"]))).await;
+    let sessions = join_all((0..120).map(|_| session(&node, &["/a"]))).await;
     attach_poll(&node, &sessions[0], "0").await;
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let attached = attach_all(&node, &sessions).await;
     let calls = calls(&redis).await;
-    assert!(calls <= 3, "{calls} calls for 60 polls");
+    assert!(calls <= 3, "{calls} calls for 120 polls");
     // Each got its own.
     let mine = sessions.iter().zip(&attached);
     let records =
@@ -68,6 +67,54 @@ async fn many_subscriptions_are_attached_in_pieces() {
     let attached = attach_all(&node, &sessions).await;
     assert!(attached.iter().all(|attached| attached.subscriptions.len() == 300 && attached.heads.len() == 300));
     assert_eq!(calls(&redis).await, 3, "two, two and one");
+}
+
+/// Also what extends the life of keys, and what ends a session.
+#[tokio::test]
+async fn whatever_looks_at_many_subscriptions_counts() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let channels: Vec<_> = (0..300).map(|number| format!("/a/{number}")).collect();
+    let channels: Vec<_> = channels.iter().map(String::as_str).collect();
+    let sessions = join_all((0..5).map(|_| session(&node, &channels))).await;
+    attach_poll(&node, &sessions[0], "0").await;
+    node.advance(Duration::from_secs(140)).await.expect("moved on");
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    attach_all(&node, &sessions).await;
+    assert_eq!(calls(&redis).await, 5, "what is extended counts");
+    for session in &sessions {
+        redis.ask::<()>(&["HDEL", &format!("{{weft:0}}:subscriptions:{}", session.as_str()), "/a/7"]).await;
+    }
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let gone = join_all(sessions.iter().map(|session| poll(&node, session, "2"))).await;
+    assert!(gone.iter().all(|outcome| *outcome == Attach::Unknown));
+    assert_eq!(calls(&redis).await, 3, "two, two and one");
+}
+
+/// What waits for a poll is given with its attach only if it is little. That it is much must be seen without looking at it.
+#[tokio::test]
+async fn large_messages_are_looked_at_one_by_one() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let sessions = join_all((0..16).map(|_| session(&node, &["/a"]))).await;
+    attach_poll(&node, &sessions[0], "0").await;
+    // Twenty of those are as much as one call looks at: if each were shown two, it would be one call more.
+    let large = format!("\"{}\"", "x".repeat(25 * 1024));
+    for _ in 0..20 {
+        publish(&node, "/a", &large).await;
+    }
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let attached = attach_all(&node, &sessions).await;
+    assert!(attached.iter().all(|attached| attached.unread.is_none()));
+    assert_eq!(calls(&redis).await, 2);
+    // One of these is as much.
+    publish(&node, "/b", &format!("\"{}\"", "x".repeat(512 * 1024))).await;
+    let huge = join_all((0..3).map(|_| session(&node, &["/b"]))).await;
+    publish(&node, "/b", &format!("\"{}\"", "x".repeat(512 * 1024))).await;
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let attached = attach_all(&node, &huge).await;
+    assert!(attached.iter().all(|attached| attached.unread.is_none()));
+    assert_eq!(calls(&redis).await, 3);
 }
 
 /// A reply that was not written gives its record back, and that must come after the record, however long it waits.

@@ -7,7 +7,7 @@
 --        | attached, epoch, version, start, ceiling or '', ceiling of replays, first: 1 | '', clock, traits,
 --          "pattern since ...", "head ...", all that is to be read, as "position length message" each, or '-' for what is
 --          to be read apart: with tabs between them
--- cost   a step for each subscription, and for each message given
+-- cost   a step for each subscription, and for each message given or found to be too large
 local REMEMBERED_IDS = 8        -- connect ids that are remembered, to know late copies of old connects
 local REMEMBERED_FOR = 60000    -- for how long
 local WRITES_THAT_CONFIRM = 3   -- complete writes after which a repeated reply counts as received
@@ -39,7 +39,7 @@ end
 
 local at, top = now(), clock()
 local cursor, pending = number('cursor'), number('pending_upto')
-heard_of(id, at, number('life'), number('touched'))
+heard_of(id, at, number('life'), number('extend_at'))
 
 local function repeats()
   if not pending or (number('pending_writes') or 0) >= WRITES_THAT_CONFIRM then return false end
@@ -245,26 +245,28 @@ end
 -- What the logs hold past the start, if it is little and nothing is missing: it spares the node a read.
 local function unread()
   if ceiling then return '-' end
-  local given, bytes = {}, 0
+  local given, bytes, fits = {}, 0, true
   for index = 1, patterns do
     local since, head = tonumber(subscribed[2 * index]), tonumber(heads[index])
     -- A replay comes first, or Redis lost the log: that is not for here.
     if not since or not head then return '-' end
-    local from = math.max(start, since)
-    if head > from then
-      local most = UNREAD - #given + 1
-      local entries = redis.call('XRANGE', root .. 'log:' .. subscribed[2 * index - 1], '(' .. text(from) .. '-0', '+',
-        'COUNT', most)
-      if #entries == 0 or #entries == most or tonumber(entries[1][2][2]) > from then return '-' end
+    local last, step = math.max(start, since), 1
+    -- Little by little: nobody knows how large they are.
+    while head > last do
+      local entries = redis.call('XRANGE', root .. 'log:' .. subscribed[2 * index - 1], '(' .. text(last) .. '-0', '+',
+        'COUNT', step)
+      if #entries == 0 then return '-' end
       for _, entry in ipairs(entries) do
-        local message = entry[2][4]
-        bytes = bytes + #message
-        if bytes > UNREAD_BYTES then return '-' end
-        given[#given + 1] = string.match(entry[1], '^%d+') .. ' ' .. #message .. ' ' .. message
+        local position, message = string.match(entry[1], '^%d+'), entry[2][4]
+        spent, bytes = spent + 1 + #message / 1024, bytes + #message
+        -- Each names the one before it: if that was not seen, it is missing.
+        fits = fits and #given < UNREAD and bytes <= UNREAD_BYTES and tonumber(entry[2][2]) <= last
+        given[#given + 1], last = fits and position .. ' ' .. #message .. ' ' .. message, tonumber(position)
       end
+      if not fits then return '-' end
+      step = 2 * step
     end
   end
-  spent = spent + #given
   return table.concat(given)
 end
 

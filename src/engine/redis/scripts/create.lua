@@ -24,8 +24,8 @@ for index = 8, #ARGV, 3 do
   end
 end
 redis.call('EXPIRE', subscriptions_key(id), ttl)
-redis.call('HSET', session_key(id), 'era', era(), 'life', life, 'touched', text(at), 'active', text(at), 'epoch', '0', 'version', text(count),
-  'count', text(count), 'cursor', start, 'traits', ARGV[6])
+redis.call('HSET', session_key(id), 'era', era(), 'life', life, 'extend_at', extension(at), 'active', text(at),
+  'epoch', '0', 'version', text(count), 'count', text(count), 'cursor', start, 'traits', ARGV[6])
 redis.call('EXPIRE', session_key(id), ttl)
 redis.call('ZADD', deadlines, text(at + life), id)
 redis.call('EXPIRE', deadlines, ttl)

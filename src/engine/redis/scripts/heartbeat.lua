@@ -5,11 +5,11 @@
 -- cost   as touch
 local id, claim = ARGV[3], tonumber(ARGV[4])
 although_memory_is_short()
-local found = session(id, { 'count', 'life', 'touched', 'stream', 'node', 'heartbeat_after', 'flushed', 'flushed_before',
+local found = session(id, { 'count', 'life', 'extend_at', 'stream', 'node', 'heartbeat_after', 'flushed', 'flushed_before',
   'flushed_replays', 'flushed_replays_before', 'cursor', 'pending_upto', 'pending_replays', 'traits' })
 if not found or not intact(id, found.count) then return 'unknown' end
 local at, life = now(), tonumber(found.life)
-heard_of(id, at, life, tonumber(found.touched))
+heard_of(id, at, life, tonumber(found.extend_at))
 local resumes = string.find(found.traits, 'r') ~= nil
 local changes = {}
 local function change(name, value)

@@ -55,7 +55,8 @@ local function take(pattern, from)
     local chunk = redis.call('XRANGE', log, '(' .. last .. '-0', top, 'COUNT', step)
     for _, entry in ipairs(chunk) do
       local position, message = string.match(entry[1], '^%d+'), entry[2][4]
-      if messages == 0 and tonumber(entry[2][2]) > tonumber(from) then gap = true end
+      -- Each names the one before it.
+      if tonumber(entry[2][2]) > tonumber(last) then gap = true end
       messages, bytes, last = messages + 1, bytes + #message, position
       if not known[position] then
         known[position] = true
@@ -65,7 +66,7 @@ local function take(pattern, from)
     end
     -- Of a log that is read in part, a later read tells whether it reaches back.
     if #chunk < step then
-      gap = gap or (messages == 0 and top == '+')
+      gap = gap or (top == '+' and tonumber(last) < head)
       return
     end
     -- As many as may still fit, by the size of those before.

@@ -8,6 +8,10 @@ local function although_memory_is_short()
   redis.call('EXPIRE', root .. 'meta', ttl)
 end
 
+-- What this call has looked at, in subscriptions; a message counts more, the larger it is. Calls that do several things end
+-- by it.
+local spent = 0
+
 local function session_key(id) return root .. 'session:' .. id end
 local function subscriptions_key(id) return root .. 'subscriptions:' .. id end
 
@@ -82,20 +86,27 @@ local function finish(id, why)
   redis.call('ZREM', root .. 'deadlines', id)
   redis.call('DEL', subscriptions_key(id))
   for _, pattern in ipairs(patterns) do leave(pattern, id, may_return) end
+  spent = spent + #patterns
   if redis.call('DEL', key) == 0 and #patterns == 0 then return nil end
   tell(node, 'ended ' .. id .. ' ' .. why)
   return patterns
 end
 
--- Extends the life of a session that was heard of. Now and then, long before they are at their end, also that of its keys,
--- and of those that it needs and only publishes refresh; an entry that Redis lost is put back.
-local function heard_of(id, at, life, touched)
+-- When keys that live for `ttl` from now on are to be extended: long before they are at their end.
+local function extension(at) return text(at + math.floor(ttl * 1000 / 3)) end
+
+-- Extends the life of a session that was heard of. Now and then also that of its keys, and of those that it needs and only
+-- publishes refresh; an entry that Redis lost is put back. `due`: when, by the time to live that they were given.
+local function heard_of(id, at, life, due)
   redis.call('ZADD', root .. 'deadlines', text(at + life), id)
-  if math.abs(at - touched) * 3 < ttl * 1000 then return end
+  -- Later than it would be now: the clock was put back, or their life was longer.
+  if due and at < due and due <= tonumber(extension(at)) then return end
   redis.call('EXPIRE', session_key(id), ttl)
   redis.call('EXPIRE', subscriptions_key(id), ttl)
-  redis.call('HSET', session_key(id), 'touched', text(at))
-  for _, pattern in ipairs(redis.call('HKEYS', subscriptions_key(id))) do
+  redis.call('HSET', session_key(id), 'extend_at', extension(at))
+  local patterns = redis.call('HKEYS', subscriptions_key(id))
+  spent = spent + #patterns
+  for _, pattern in ipairs(patterns) do
     redis.call('SADD', root .. 'subscribers:' .. pattern, id)
     redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
     redis.call('EXPIRE', root .. 'subscribers:' .. pattern, ttl)

@@ -1,7 +1,7 @@
 -- Does steps of sessions, one after the other. Those that one step stands for are functions `steps.<name>`.
 -- ARGV   from 3 on, for each step: the number of its words; its name; its arguments, which it counts from 3 on
 -- gives  for each: what it says, or ! and an error, or nothing if it was not done, because there was so much before it
--- cost   the sum of what the steps cost, of which the last one is begun when the others took MOST subscriptions
+-- cost   the sum of what the steps cost, of which the last one is begun when the others have spent less than MOST
 local MOST = 500
 -- Before the first step, and outside of what is caught: a server that takes no writes refuses the whole call here.
 although_memory_is_short()

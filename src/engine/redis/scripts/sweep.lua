@@ -19,12 +19,12 @@ for _, name in ipairs({ 'meta', 'deadlines', 'logs', 'era' }) do redis.call('EXP
 
 local ended = { '' }
 if not spared or at >= spared then
-  local steps, overdue = 0, redis.call('ZRANGEBYSCORE', root .. 'deadlines', '-inf', text(at), 'LIMIT', 0, ARGV[3])
+  local overdue = redis.call('ZRANGEBYSCORE', root .. 'deadlines', '-inf', text(at), 'LIMIT', 0, ARGV[3])
   for index, id in ipairs(overdue) do
     local gone = finish(id, 'expired') or {}
     table.insert(gone, 1, id)
-    ended[#ended + 1], steps = gone, steps + #gone
-    if steps >= STEPS or index == tonumber(ARGV[3]) then
+    ended[#ended + 1], spent = gone, spent + 1
+    if spent >= STEPS or index == tonumber(ARGV[3]) then
       ended[1] = '1'
       break
     end

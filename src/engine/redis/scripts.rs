@@ -46,8 +46,8 @@ fn steps() -> String {
     [
         "local steps = {}\n",
         // None of this changes within a call.
-        "do local at, top, age = now(), clock(), era()\n",
-        "now, clock, era = function() return at end, function() return top end, function() return age end end\n",
+        "local function once(get) local value return function() value = value or get() return value end end\n",
+        "now, clock, era = once(now), once(clock), once(era)\n",
         step!("attach"),
         step!("conclude"),
         step!("record"),

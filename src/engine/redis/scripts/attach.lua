@@ -24,15 +24,17 @@ do
 end
 if old.era ~= era() then return 'unknown' end
 
--- Fields as they are now; what is put is written in one step at the end.
+-- Fields as they are now; what is put, and differs, is written in one step at the end.
 local fields = setmetatable({}, { __index = function(_, name) return old[name] or '' end })
 local function number(name) return tonumber(fields[name]) end
 local function write(extra)
   for name, value in pairs(extra) do fields[name] = value end
   local changes = {}
   for name, value in pairs(fields) do
-    changes[#changes + 1] = name
-    changes[#changes + 1] = value
+    if value ~= (old[name] or '') then
+      changes[#changes + 1] = name
+      changes[#changes + 1] = value
+    end
   end
   if #changes > 0 then redis.call('HSET', key, unpack(changes)) end
 end
@@ -55,9 +57,17 @@ end
 
 -- The newest ids stand in a ring of fields, each as "<when> <id>".
 local function slot(count) return 'recent' .. count % REMEMBERED_IDS end
-local function recent(count)
-  local seen, known = string.match(fields[slot(count)], '^(%d+) (.*)$')
-  return known, tonumber(seen)
+-- Where this one stands there, and since when.
+local known, seen
+if connect_id ~= '' then
+  for count = 0, REMEMBERED_IDS - 1 do
+    local entry = fields[slot(count)]
+    local space = string.find(entry, ' ', 1, true)
+    if space and string.sub(entry, space + 1) == connect_id then
+      known, seen = count, tonumber(string.sub(entry, 1, space - 1))
+      break
+    end
+  end
 end
 -- The last connect was taken for a late copy, and was a retry by its client's word. So it may have been no copy, but a
 -- client that started its ids again (a page that was loaded again): this one confirms nothing.
@@ -67,18 +77,13 @@ local function follows_late_retry()
   return follows
 end
 
-local function is_newest() return recent((number('recent_count') or 0) - 1) == connect_id end
+local function is_newest() return known and known == ((number('recent_count') or 0) - 1) % REMEMBERED_IDS end
 
 -- An id that belongs to a connect that is over: an older one than the newest, or the newest itself once it was answered
 -- empty. Never twice in a row: a client that starts its ids again must get on.
 local function is_late()
-  if connect_id == '' or fields.late_before == '1' then return false end
-  local known = false
-  for count = 0, REMEMBERED_IDS - 1 do
-    local other, seen = recent(count)
-    known = known or (other == connect_id and at - seen < REMEMBERED_FOR)
-  end
-  return known and (not is_newest() or fields.concluded == '1')
+  if not known or fields.late_before == '1' then return false end
+  return at - seen < REMEMBERED_FOR and (not is_newest() or fields.concluded == '1')
 end
 
 local function remember()
@@ -87,14 +92,13 @@ local function remember()
   local count = number('recent_count') or 0
   if is_newest() then
     count = count - 1
-  else
+  elseif known then
     -- An older one that is accepted again moves to the end; the others close up.
     local others = {}
-    for other = count - REMEMBERED_IDS, count - 1 do
-      local known = recent(other)
-      if known and known ~= connect_id then others[#others + 1] = fields[slot(other)] end
+    for other = count, count + REMEMBERED_IDS - 1 do
+      local entry = fields[slot(other)]
+      if entry ~= '' and other % REMEMBERED_IDS ~= known then others[#others + 1] = entry end
     end
-    if #others == REMEMBERED_IDS then table.remove(others, 1) end
     for index = 1, REMEMBERED_IDS do fields[slot(index - 1)] = others[index] or '' end
     count = #others
   end

@@ -68,6 +68,26 @@ pub async fn old_id_copy_after_new_poll(fixture: impl Fixture) {
     assert_eq!(engine.touch(&session, Some(current.epoch)).await, Ok(Touch::Alive), "the newer poll keeps the session");
 }
 
+pub async fn the_newest_eight_ids_are_remembered(fixture: impl Fixture) {
+    let (engine, _feed) = fixture.node().await;
+    let session = session(&engine, &["/a"]).await;
+    for id in ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"] {
+        attach_poll(&engine, &session, id).await;
+    }
+    attach_poll(&engine, &session, "2").await;
+    // Again what came before: accepted at the second time, and from then on the newest.
+    assert_eq!(poll(&engine, &session, "5").await, Attach::Late);
+    attach_poll(&engine, &session, "5").await;
+    assert_eq!(poll(&engine, &session, "4").await, Attach::Late, "it took no place but its own");
+    attach_poll(&engine, &session, "11").await;
+    attach_poll(&engine, &session, "4").await;
+    for older in ["7", "8", "9", "10", "2", "5", "11"] {
+        assert_eq!(poll(&engine, &session, older).await, Attach::Late, "{older}");
+        attach_poll(&engine, &session, "4").await;
+    }
+    attach_poll(&engine, &session, "6").await;
+}
+
 pub async fn ids_that_cycle_do_not_starve(fixture: impl Fixture) {
     let (engine, _feed) = fixture.node().await;
     let session = session(&engine, &["/a"]).await;

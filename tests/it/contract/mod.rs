@@ -306,6 +306,7 @@ suites!(
     attach::released_replies_confirm_nothing,
     attach::old_id_copy_after_new_poll,
     attach::ids_that_cycle_do_not_starve,
+    attach::the_newest_eight_ids_are_remembered,
     attach::a_page_loaded_again_gets_the_lost_reply,
     attach::constant_connect_id_ends,
     attach::a_socket_clears_the_record_of_its_own_id,

@@ -12,6 +12,7 @@ local REMEMBERED_IDS = 8        -- connect ids that are remembered, to know late
 local REMEMBERED_FOR = 60000    -- for how long
 local WRITES_THAT_CONFIRM = 3   -- complete writes after which a repeated reply counts as received
 local CROSSING = 2000           -- after a stream opened, a poll may still come that was sent before
+local SLOTS = { [0] = 'recent0', 'recent1', 'recent2', 'recent3', 'recent4', 'recent5', 'recent6', 'recent7' }
 local UNREAD, UNREAD_BYTES = tonumber(ARGV[12]), tonumber(ARGV[13]) -- what is given of the logs, at the most
 local FIGHT, FIGHT_WINDOW = 3, 10000 -- streams that take a session from each other so often are two tabs
 
@@ -25,13 +26,13 @@ end
 if old.era ~= era() then return 'unknown' end
 
 -- Fields as they are now; what is put, and differs, is written in one step at the end.
-local fields = setmetatable({}, { __index = function(_, name) return old[name] or '' end })
+local fields = setmetatable({}, { __index = setmetatable(old, { __index = function() return '' end }) })
 local function number(name) return tonumber(fields[name]) end
 local function write(extra)
   for name, value in pairs(extra) do fields[name] = value end
   local changes = {}
   for name, value in pairs(fields) do
-    if value ~= (old[name] or '') then
+    if value ~= old[name] then
       changes[#changes + 1] = name
       changes[#changes + 1] = value
     end
@@ -56,14 +57,16 @@ local function confirm_pending()
 end
 
 -- The newest ids stand in a ring of fields, each as "<when> <id>".
-local function slot(count) return 'recent' .. count % REMEMBERED_IDS end
+local function slot(count) return SLOTS[count % REMEMBERED_IDS] end
 -- Where this one stands there, and since when.
 local known, seen
 if connect_id ~= '' then
+  local ending = ' ' .. connect_id
   for count = 0, REMEMBERED_IDS - 1 do
-    local entry = fields[slot(count)]
-    local space = string.find(entry, ' ', 1, true)
-    if space and string.sub(entry, space + 1) == connect_id then
+    local entry = old[SLOTS[count]]
+    -- The first space stands behind the time.
+    local space = string.find(entry, ending, 1, true)
+    if space and space == #entry - #connect_id and space == string.find(entry, ' ', 1, true) then
       known, seen = count, tonumber(string.sub(entry, 1, space - 1))
       break
     end

@@ -98,8 +98,10 @@ impl Server {
                 run.push(message);
                 continue;
             }
-            for reply in Box::pin(self.handle_publishes(std::mem::take(&mut run), request)).await {
-                self.encode_reply(&mut array, reply, request).await;
+            if !run.is_empty() {
+                for reply in Box::pin(self.handle_publishes(std::mem::take(&mut run), request)).await {
+                    self.encode_reply(&mut array, reply, request).await;
+                }
             }
             if kind != Kind::Connect {
                 for reply in Box::pin(self.handle_asked(message, request)).await {

@@ -139,9 +139,14 @@ impl Lane {
     }
 
     async fn connection(&self) -> Result<(u32, MultiplexedConnection), EngineError> {
-        if let Some(live) = self.live() {
-            return Ok(live);
+        match self.live() {
+            Some(live) => Ok(live),
+            // Boxed: connecting takes 7 KiB of room, which every call would carry with it, and copy several times.
+            None => Box::pin(self.connect_anew()).await,
         }
+    }
+
+    async fn connect_anew(&self) -> Result<(u32, MultiplexedConnection), EngineError> {
         let mut attempts = self.connecting.lock().await;
         if let Some(live) = self.live() {
             return Ok(live);

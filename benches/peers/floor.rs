@@ -1,9 +1,11 @@
-//! The machine's floor: what it costs to write the same WebSocket frame to many sockets, and nothing else.
+//! The machine's floor: what it costs to write the same WebSocket frame to many sockets, or to answer their polls, and
+//! nothing else.
 //!
 //! One thread, one `epoll`. It knows just enough Bayeux that the load generator takes it for a server: every session is
 //! welcome, a channel is a list of sockets, nothing is stored, confirmed or checked. A message is framed once. What one
 //! read of a publisher brought is written to each subscriber in one call. `peers` runs it in a process of its own.
 
+mod polls;
 mod wire;
 
 use std::collections::HashMap;
@@ -16,7 +18,8 @@ use mio::{Events, Interest, Poll, Token};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use self::wire::{Frame, frame, take_frame, take_upgrade};
+use self::polls::{Polls, Writes};
+use self::wire::{Frame, frame, take_frame, take_post, take_upgrade};
 
 const LISTENER: Token = Token(usize::MAX);
 const READ: usize = 64 * 1024;
@@ -35,6 +38,7 @@ struct Floor {
     listener: TcpListener,
     connections: HashMap<Token, Connection>,
     rooms: HashMap<String, Vec<Token>>,
+    polls: Polls,
     next: usize,
     buffer: Vec<u8>,
 }
@@ -56,6 +60,8 @@ struct Incoming<'a> {
     channel: &'a str,
     #[serde(borrow)]
     id: Option<&'a RawValue>,
+    #[serde(rename = "clientId")]
+    client: Option<&'a str>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     subscription: Option<&'a str>,
@@ -66,6 +72,7 @@ struct Incoming<'a> {
 struct Due {
     replies: Vec<u8>,
     rooms: Vec<(String, Vec<u8>)>,
+    answers: Writes,
 }
 
 impl Floor {
@@ -75,7 +82,8 @@ impl Floor {
         let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (connections, rooms) = (HashMap::new(), HashMap::new());
-        Ok(Self { poll, listener, connections, rooms, next: 0, buffer: vec![0; READ] })
+        let (polls, buffer) = (Polls::default(), vec![0; READ]);
+        Ok(Self { poll, listener, connections, rooms, polls, next: 0, buffer })
     }
 
     fn url(&self) -> Result<String> {
@@ -123,6 +131,7 @@ impl Floor {
 
     fn drop(&mut self, token: Token) {
         self.connections.remove(&token);
+        self.polls.gone(token);
         for room in self.rooms.values_mut() {
             room.retain(|member| *member != token);
         }
@@ -155,6 +164,13 @@ impl Floor {
     fn understand(&mut self, token: Token, bytes: &mut Vec<u8>) -> Result<Due> {
         let mut due = Due::default();
         let connection = self.connections.get_mut(&token).context("gone")?;
+        if !connection.upgraded && bytes.starts_with(b"POST") {
+            while let Some((length, body)) = take_post(bytes)? {
+                self.polls.obey(token, &bytes[body], &mut due.answers)?;
+                bytes.drain(..length);
+            }
+            return Ok(due);
+        }
         if !connection.upgraded {
             let Some(response) = take_upgrade(bytes)? else { return Ok(due) };
             connection.upgraded = true;
@@ -182,7 +198,7 @@ impl Floor {
         let messages: Vec<Incoming<'_>> = serde_json::from_slice(payload)?;
         let mut replies = String::new();
         for message in messages {
-            let Incoming { channel, id, data, subscription } = message;
+            let Incoming { channel, id, data, subscription, .. } = message;
             let more = match channel {
                 "/meta/handshake" => {
                     let advice = r#""advice":{"reconnect":"retry","interval":0,"timeout":3600000}"#;
@@ -227,6 +243,13 @@ impl Floor {
             self.rooms.insert(room, members);
             for member in dead {
                 self.drop(member);
+            }
+        }
+        for (member, answer) in due.answers {
+            match self.write(member, &answer) {
+                Err(error) if member == token => return Err(error),
+                Err(_) => self.drop(member),
+                Ok(()) => {}
             }
         }
         if due.replies.is_empty() { Ok(()) } else { self.write(token, &due.replies) }

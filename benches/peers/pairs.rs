@@ -32,7 +32,8 @@ pub fn over_websocket(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// One channel with a hundred polling subscribers, and a thousand pairs; three nodes, each request to a random one.
+/// One channel with a hundred polling subscribers, and a thousand pairs; three nodes, each request to a random one. The floor
+/// is one process.
 /// What was lost does not count as delivered: a server that loses does not look cheaper for it. faye-redis loses so much
 /// at its maximum that hardly anything is left to compare with, so there is a rate at which it keeps up too.
 pub fn by_long_polling(bench: &mut Bench) -> Result<()> {
@@ -40,17 +41,19 @@ pub fn by_long_polling(bench: &mut Bench) -> Result<()> {
     let pairs = format!("--channels {PAIRS} --clients {PAIRS} --in-flight 1");
     let pairs = ("polling-pairs", "1000 polling pairs", pairs, 200);
     for (name, what, load, rate) in [crowd, pairs] {
-        let kinds = [Kind::WeftRedis, Kind::FayeRedis];
+        let kinds = [Kind::WeftRedis, Kind::FayeRedis, Kind::Floor];
         for (name, pace, how) in [
             (format!("{name}-paced"), rate.to_string(), format!("{rate} a second")),
             (name.to_owned(), "max".to_owned(), "at its maximum".to_owned()),
         ] {
-            let [weft, faye] = kinds.map(|kind| Cluster::start(&bench.programs, kind, NODES));
+            let nodes = |kind| if kind == Kind::Floor { 1 } else { NODES };
+            let [weft, faye, floor] = kinds.map(|kind| Cluster::start(&bench.programs, kind, nodes(kind)));
             let load = format!("polling {load} --rate {pace} {}", bench.times());
-            let document = bench.generator.run(&name, &load, &[&weft?, &faye?])?;
+            let document = bench.generator.run(&name, &load, &[&weft?, &faye?, &floor?])?;
             let what = format!("{what}, {NODES} nodes, {how}");
-            let [weft, faye] = kinds;
+            let [weft, faye, floor] = kinds;
             bench.checks.ratio(("polling", &what), &document, (weft, faye), SERVER_CPU, Some(AtMost(1.0 / 5.0)));
+            bench.checks.ratio(("polling", &what), &document, (weft, floor), SERVER_CPU, None);
             bench.checks.ratio(("polling", &format!("{what}: Redis")), &document, (weft, faye), REDIS_CPU, None);
             let lost = |kind| document.rounds(kind, "lost").iter().sum::<f64>();
             bench.checks.figure("polling", format!("{what}, weft-redis: lost"), (lost(weft), ""), Some(AtMost(0.0)));

@@ -1,4 +1,5 @@
-//! The server's side of WebSocket, as little as the floor needs: the upgrade, frames in and frames out.
+//! The server's side of WebSocket and HTTP, as little as the floor needs: the upgrade, frames in and frames out, posts and
+//! their answers.
 
 use std::ops::Range;
 
@@ -33,6 +34,30 @@ pub fn take_upgrade(bytes: &mut Vec<u8>) -> Result<Option<Vec<u8>>> {
     );
     bytes.drain(..end + 4);
     Ok(Some(response.into_bytes()))
+}
+
+/// The post at the front: the length of the whole, and where its body lies there; `None` while it is not complete.
+pub fn take_post(bytes: &[u8]) -> Result<Option<(usize, Range<usize>)>> {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        anyhow::ensure!(bytes.len() <= LONGEST, "a request too long");
+        return Ok(None);
+    };
+    let head = std::str::from_utf8(&bytes[..end])?;
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length")).context("no length")?;
+    let length: usize = length.1.trim().parse()?;
+    anyhow::ensure!(length <= LONGEST, "a request too long");
+    let body = end + 4..end + 4 + length;
+    Ok((bytes.len() >= body.end).then_some((body.end, body)))
+}
+
+/// An answer with these messages.
+pub fn response(messages: &[String]) -> Vec<u8> {
+    let length = messages.iter().map(|message| message.len() + 1).sum::<usize>() + 1;
+    let mut out = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n[");
+    out += &messages.join(",");
+    out.push(']');
+    out.into_bytes()
 }
 
 /// The frame at the front, with the length of the whole, unmasked in place; `None` while it is not complete.

@@ -11,6 +11,7 @@ mod simulation;
 mod subscriptions;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -31,11 +32,14 @@ use crate::support::soon;
 /// How long a poll is held.
 const HOLD: Duration = Duration::from_secs(30);
 const LIFETIME: Duration = Duration::from_secs(90);
+/// What is still under way after this time waits for something that does not come by itself.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// The session layer of a node, without transports.
 struct TestNode {
     id: NodeId,
     backend: Backend,
+    feed_is_broken: Arc<AtomicBool>,
     store: Arc<Store>,
     sessions: Sessions,
     hub: Arc<Hub>,
@@ -60,7 +64,16 @@ impl Drop for TestNode {
 /// An engine and the nodes on it.
 pub struct World {
     engine: SharedEngine,
-    nodes: Mutex<Vec<(Gates, Backend)>>,
+    nodes: Mutex<Vec<Inside>>,
+}
+
+/// What the world knows of a node.
+#[derive(Clone)]
+struct Inside {
+    gates: Gates,
+    backend: Backend,
+    /// A test has broken its feed.
+    feed_is_broken: Arc<AtomicBool>,
 }
 
 enum SharedEngine {
@@ -106,7 +119,9 @@ impl World {
                 (Store::redis(node.clone(), deadline), Backend::Redis(node), feed)
             }
         };
-        self.nodes.lock().push((gates.clone(), backend.clone()));
+        let feed_is_broken = Arc::new(AtomicBool::new(false));
+        let inside = Inside { gates: gates.clone(), backend: backend.clone(), feed_is_broken: feed_is_broken.clone() };
+        self.nodes.lock().push(inside);
         let store = Arc::new(store.with_gates(gates.clone()));
         let metrics = Arc::new(Metrics::new().expect("names are distinct"));
         let hub = Arc::new(Hub::new(store.clone(), linger, metrics.clone()));
@@ -115,14 +130,14 @@ impl World {
         let controls: Arc<dyn ControlSink> = Arc::new(sessions.clone());
         let reader = hub.clone();
         let feed = tokio::spawn(async move { reader.run(feed, controls).await });
-        let node = TestNode { id, backend, store, sessions, hub, gates, tasks, feed };
+        let node = TestNode { id, backend, feed_is_broken, store, sessions, hub, gates, tasks, feed };
         self.quiesce().await;
         node
     }
 
     /// Moves the engine's clock on.
     async fn advance(&self, time: Duration) {
-        let redis = self.nodes.lock().iter().find_map(|(_, backend)| match backend {
+        let redis = self.nodes.lock().iter().find_map(|node| match &node.backend {
             Backend::Memory(_) => None,
             Backend::Redis(node) => Some(node.clone()),
         });
@@ -135,20 +150,23 @@ impl World {
     /// Lets everything run that can run: no engine call is under way that no gate holds, and what was announced has been
     /// taken in. (A call that waits for a feed that a test has broken is left waiting.)
     async fn quiesce(&self) {
-        let mut before = None;
+        let (mut before, start) = (None, std::time::Instant::now());
         loop {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
             let nodes = self.nodes.lock().clone();
-            for (_, backend) in &nodes {
+            let broken = nodes.iter().any(|node| node.feed_is_broken.load(Ordering::Acquire));
+            let patience = if broken { Duration::from_millis(20) } else { QUIET };
+            for Inside { backend, .. } in &nodes {
                 if let Backend::Redis(node) = backend {
                     // An error or a time-out means that the feed is down.
-                    let _ = tokio::time::timeout(Duration::from_millis(20), node.fence()).await;
+                    let _ = tokio::time::timeout(patience, node.fence()).await;
                 }
             }
-            let progress: Vec<_> = nodes.iter().map(|(gates, _)| gates.progress()).collect();
-            if matches!(self.engine, SharedEngine::Memory(_)) || before.as_ref() == Some(&progress) {
+            let progress: Vec<_> = nodes.iter().map(|node| node.gates.progress()).collect();
+            let idle = broken || progress.iter().all(|(running, _)| *running == 0) || start.elapsed() > QUIET;
+            if matches!(self.engine, SharedEngine::Memory(_)) || (idle && before.as_ref() == Some(&progress)) {
                 return;
             }
             before = Some(progress);
@@ -251,6 +269,7 @@ impl TestNode {
     }
 
     async fn break_feed(&self) {
+        self.feed_is_broken.store(true, Ordering::Release);
         match &self.backend {
             Backend::Memory(engine) => engine.break_feed(&self.id).await,
             Backend::Redis(node) => node.break_feed().await,
@@ -262,6 +281,7 @@ impl TestNode {
             Backend::Memory(engine) => engine.restore_feed(&self.id).await,
             Backend::Redis(node) => node.restore_feed().await,
         }
+        self.feed_is_broken.store(false, Ordering::Release);
     }
 }
 

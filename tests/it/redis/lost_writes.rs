@@ -103,6 +103,40 @@ async fn a_hole_in_the_middle_is_told() {
     assert_eq!(node.touch(&here, None).await, Ok(Touch::Unknown));
 }
 
+/// The same where the channel is retained, and a new subscriber wants all of it again.
+#[tokio::test]
+async fn a_hole_in_a_replay_is_told() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let kept = Retention { age: Duration::from_secs(1000), length: 100 };
+    let channel = weft::bayeux::Channel::parse("/a").expect("valid");
+    for number in 0..3 {
+        if number == 2 {
+            redis.ask::<()>(&["DEL", "{weft:0}:head:/a"]).await;
+        }
+        let array = format!("[{{\"channel\":\"/a\",\"data\":{number}}}]").into();
+        let outcome = node.publish(Publication { retention: Some(kept), ..Publication::new(channel.clone(), array) });
+        outcome.await.expect("stored");
+    }
+    let session = session(&node, &[]).await;
+    let wish = ReplayWish { after: None, retention: kept };
+    let added = node.subscribe(&session, &pattern("/a"), MANY, Some(wish)).await;
+    let Ok(Subscribe::Added { since, replay: Some(start) }) = added else { panic!("{added:?}") };
+    let attached = crate::contract::attach_poll(&node, &session, "1").await;
+    let request = ReplayRequest {
+        session: &session,
+        epoch: attached.epoch,
+        version: attached.version,
+        pattern: &pattern("/a"),
+        since,
+        from: start.from,
+        max_messages: MANY,
+        max_bytes: 1 << 20,
+    };
+    let replay = node.replay(request).await;
+    assert!(matches!(replay, Ok(Replay::Gap(_))), "{replay:?}");
+}
+
 /// The newest message is lost: the head knows of it.
 #[tokio::test]
 async fn a_lost_end_is_told() {

@@ -17,7 +17,6 @@ local log = root .. 'log:' .. channel
 local first = redis.call('XRANGE', log, '(' .. ARGV[8] .. '-0', '+', 'COUNT', 1)[1]
 local before = first and first[2][2] or redis.call('GET', root .. 'head:' .. channel) or since
 local gap = tonumber(before) > tonumber(ARGV[8])
-if gap and not string.find(found.traits, 'r') then return { 'gap', finish(id, 'gap') or {} } end
 
 local flat, count, bytes, last, through, step = {}, 0, 0, ARGV[8], false, 4
 repeat
@@ -29,12 +28,15 @@ repeat
       through, step = false, 0
       break
     end
+    -- Each names the one before it.
+    gap = gap or tonumber(entry[2][2]) > tonumber(last)
     flat[#flat + 1], flat[#flat + 2] = position, message
     count, bytes, last = count + 1, bytes + #message, position
   end
-  -- As many as may still fit, by the size of those before.
-  if step > 0 and count > 0 then step = math.max(1, math.min(128, math.ceil((max_bytes - bytes) / (bytes / count)))) end
+  -- As many as may still fit, by the size of those before; few, as large ones may follow small ones.
+  if step > 0 and count > 0 then step = math.max(1, math.min(16, math.ceil((max_bytes - bytes) / (bytes / count)))) end
 until through or step == 0
+if gap and not string.find(found.traits, 'r') then return { 'gap', finish(id, 'gap') or {} } end
 -- A gap is told until the client is past it.
 if count == 0 and not gap then
   although_memory_is_short()

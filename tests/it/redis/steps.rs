@@ -53,16 +53,21 @@ async fn a_step_fails_for_itself() {
     assert!(error.contains("WRONGTYPE"), "{error}");
 }
 
+/// Five sessions with 300 subscriptions each, on a Redis that knows the script.
+async fn five_with_many_subscriptions(node: &RedisNode) -> Vec<SessionId> {
+    let channels: Vec<_> = (0..300).map(|number| format!("/a/{number}")).collect();
+    let channels: Vec<_> = channels.iter().map(String::as_str).collect();
+    let sessions = join_all((0..5).map(|_| session(node, &channels))).await;
+    attach_poll(node, &sessions[0], "0").await;
+    sessions
+}
+
 /// A script holds up everybody else: sessions with many subscriptions are attached a few at a time.
 #[tokio::test]
 async fn many_subscriptions_are_attached_in_pieces() {
     let redis = Redis::start().await;
     let (node, _feed) = redis.node(|_| {}).await;
-    let channels: Vec<_> = (0..300).map(|number| format!("/a/{number}")).collect();
-    let channels: Vec<_> = channels.iter().map(String::as_str).collect();
-    let sessions = join_all((0..5).map(|_| session(&node, &channels))).await;
-    // Redis gets to know the script.
-    attach_poll(&node, &sessions[0], "0").await;
+    let sessions = five_with_many_subscriptions(&node).await;
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let attached = attach_all(&node, &sessions).await;
     assert!(attached.iter().all(|attached| attached.subscriptions.len() == 300 && attached.heads.len() == 300));
@@ -74,10 +79,7 @@ async fn many_subscriptions_are_attached_in_pieces() {
 async fn whatever_looks_at_many_subscriptions_counts() {
     let redis = Redis::start().await;
     let (node, _feed) = redis.node(|_| {}).await;
-    let channels: Vec<_> = (0..300).map(|number| format!("/a/{number}")).collect();
-    let channels: Vec<_> = channels.iter().map(String::as_str).collect();
-    let sessions = join_all((0..5).map(|_| session(&node, &channels))).await;
-    attach_poll(&node, &sessions[0], "0").await;
+    let sessions = five_with_many_subscriptions(&node).await;
     node.advance(Duration::from_secs(140)).await.expect("moved on");
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     attach_all(&node, &sessions).await;
@@ -115,6 +117,24 @@ async fn large_messages_are_looked_at_one_by_one() {
     let attached = attach_all(&node, &huge).await;
     assert!(attached.iter().all(|attached| attached.unread.is_none()));
     assert_eq!(calls(&redis).await, 3);
+}
+
+/// Nor many at once because those before were small.
+#[tokio::test]
+async fn large_messages_behind_small_ones_are_looked_at_a_few_at_a_time() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let sessions = join_all((0..9).map(|_| session(&node, &["/a"]))).await;
+    attach_poll(&node, &sessions[0], "0").await;
+    let large = format!("\"{}\"", "x".repeat(30 * 1024));
+    for number in 0..31 {
+        publish(&node, "/a", if number < 15 { "1" } else { &large }).await;
+    }
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let attached = attach_all(&node, &sessions).await;
+    assert!(attached.iter().all(|attached| attached.unread.is_none()));
+    // Four of them are a fourth of what a call looks at.
+    assert_eq!(calls(&redis).await, 3, "one, four and four");
 }
 
 /// A reply that was not written gives its record back, and that must come after the record, however long it waits.

@@ -201,6 +201,32 @@ async fn clusters_share_a_redis() {
     assert!(crate::contract::drain(&one, &mut one_feed).await.is_empty());
 }
 
+/// A figure of `INFO memory`, in bytes.
+async fn memory(redis: &Redis, name: &str) -> usize {
+    let info: String = redis.ask(&["INFO", "memory"]).await;
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.and_then(|value| value.trim().parse().ok()).expect("it is said")
+}
+
+/// Large messages behind small ones, whose size a script cannot know: it takes a few of them into its memory, not all.
+#[tokio::test]
+async fn a_read_of_mixed_sizes_is_bounded() {
+    const LARGE: usize = 512 * 1024;
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let session = session(&node, &["/a"]).await;
+    let large = format!("\"{}\"", "x".repeat(LARGE));
+    for number in 0..100 {
+        publish(&node, "/a", if number < 4 { "1" } else { &large }).await;
+    }
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let attached = crate::contract::attach_poll(&node, &session, "1").await;
+    let taken = crate::contract::snapshot(&node, &session, &attached).await.deliveries.len();
+    assert!((1..=5).contains(&taken), "{taken}");
+    let (before, peak) = (memory(&redis, "used_memory").await, memory(&redis, "used_memory_peak").await);
+    assert!(peak < before + 24 * LARGE, "{before} bytes, and {peak} at the most");
+}
+
 /// Many overdue sessions with many subscriptions: ended in pieces, all of them.
 #[tokio::test]
 async fn large_sweeps_go_in_pieces() {

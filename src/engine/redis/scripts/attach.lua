@@ -12,7 +12,8 @@ local REMEMBERED_IDS = 8        -- connect ids that are remembered, to know late
 local REMEMBERED_FOR = 60000    -- for how long
 local WRITES_THAT_CONFIRM = 3   -- complete writes after which a repeated reply counts as received
 local CROSSING = 2000           -- after a stream opened, a poll may still come that was sent before
-local SLOTS = { [0] = 'recent0', 'recent1', 'recent2', 'recent3', 'recent4', 'recent5', 'recent6', 'recent7' }
+local SLOTS = -- as many; their names are not put together each time
+  { [0] = 'recent0', 'recent1', 'recent2', 'recent3', 'recent4', 'recent5', 'recent6', 'recent7' }
 local UNREAD, UNREAD_BYTES = tonumber(ARGV[12]), tonumber(ARGV[13]) -- what is given of the logs, at the most
 local FIGHT, FIGHT_WINDOW = 3, 10000 -- streams that take a session from each other so often are two tabs
 
@@ -56,7 +57,7 @@ local function confirm_pending()
   fields.cursor, fields.pending_upto = text(cursor), ''
 end
 
--- The newest ids stand in a ring of fields, each as "<when> <id>".
+-- The newest ids stand in a ring of fields, `SLOTS`, each as "<when> <id>".
 local function slot(count) return SLOTS[count % REMEMBERED_IDS] end
 -- Where this one stands there, and since when.
 local known, seen
@@ -271,7 +272,7 @@ local function unread()
         given[#given + 1], last = fits and position .. ' ' .. #message .. ' ' .. message, tonumber(position)
       end
       if not fits then return '-' end
-      step = 2 * step
+      step = math.min(2 * step, 4)
     end
   end
   return table.concat(given)

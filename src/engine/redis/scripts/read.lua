@@ -69,8 +69,8 @@ local function take(pattern, from)
       gap = gap or (top == '+' and tonumber(last) < head)
       return
     end
-    -- As many as may still fit, by the size of those before.
-    step = math.max(1, math.min(128, math.ceil((max_bytes - bytes) / (bytes / messages))))
+    -- As many as may still fit, by the size of those before; few, as large ones may follow small ones.
+    step = math.max(1, math.min(16, math.ceil((max_bytes - bytes) / (bytes / messages))))
   until messages > max_messages or bytes > max_bytes
   if tonumber(last) < head then cut = math.min(cut, tonumber(last)) end
 end

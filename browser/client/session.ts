@@ -17,6 +17,8 @@ export class Session {
   resumes = false;
   private position: Position = {};
   private claimed: Position | null = null;
+  /** Up to where gaps were told. */
+  private told: Position = {};
   private replayed: Record<string, number> = {};
   /** What the server has accepted, and where it began (`true`: before the position). */
   private accepted: Record<string, Position | true> = {};
@@ -76,6 +78,7 @@ export class Session {
     this.accepted = {};
     if (!this.resumes) {
       this.position = {};
+      this.told = {};
       this.replayed = {};
       return { first, gap: first ? null : [] };
     }
@@ -85,6 +88,8 @@ export class Session {
       if (position[partition] === claimed[partition]) position[partition] = this.position[partition];
     }
     this.position = position;
+    // What lies past it is to come, and is not known.
+    for (const partition in this.told) if (!(this.told[partition] <= position[partition])) delete this.told[partition];
     const goesOn: string[] = ext.subscriptions || [];
     for (const name of goesOn) if (accepted[name]) this.accepted[name] = accepted[name];
     for (const name in this.replayed) if (!this.accepted[name]) delete this.replayed[name];
@@ -97,14 +102,21 @@ export class Session {
     return name in this.accepted;
   }
 
-  /** A successful connect; true when messages may be missing. */
+  /** A successful connect; true when messages may be missing that were not told of before. */
   connected(reply: Envelope): boolean {
     const ext = reply.ext || {};
     if (!this.resumes) return false;
+    // A gap without a position lies in a replay.
+    let isNews = Object.keys(ext.position || {}).length === 0;
     for (const partition in ext.position) {
-      this.position[partition] = Math.max(this.position[partition] || 0, ext.position[partition]);
+      const upto = ext.position[partition];
+      this.position[partition] = Math.max(this.position[partition] || 0, upto);
+      if (ext.gap !== true || upto <= this.told[partition]) continue;
+      // Told again where a poll's reply and the stream that takes its place both say so.
+      this.told[partition] = upto;
+      isNews = true;
     }
-    return ext.gap === true;
+    return ext.gap === true && isNews;
   }
 
   /** A successful subscribe; true when what was to be replayed is not kept any more. */

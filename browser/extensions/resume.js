@@ -88,6 +88,10 @@
     for (var partition in claimed) {
       if (ext.position[partition] === claimed[partition]) ext.position[partition] = this.position[partition];
     }
+    // What lies past it is to come, and is not known.
+    for (partition in this.told) {
+      if (!(this.told[partition] <= ext.position[partition])) delete this.told[partition];
+    }
     // The reply's own object: CometD's reload extension keeps the reply, and so the newest position with it.
     this.position = ext.position;
     this.claimed = null;
@@ -115,10 +119,17 @@
 
   WeftResume.prototype._connected = function (ext) {
     if (!this.active || !ext.position) return;
+    // A gap without a position lies in a replay.
+    var isNews = Object.keys(ext.position).length === 0;
     for (var partition in ext.position) {
-      this.position[partition] = Math.max(this.position[partition] || 0, ext.position[partition]);
+      var upto = ext.position[partition];
+      this.position[partition] = Math.max(this.position[partition] || 0, upto);
+      if (!ext.gap || upto <= this.told[partition]) continue;
+      // Told again where a poll's reply and the stream that takes its place both say so.
+      this.told[partition] = upto;
+      isNews = true;
     }
-    if (ext.gap) this._tell('gap', {});
+    if (ext.gap && isNews) this._tell('gap', {});
   };
 
   WeftResume.prototype._subscribed = function (subscription, ext) {
@@ -150,6 +161,7 @@
     this.active = false; // whether the server knows how
     this.position = null; // the newest processed, by partition
     this.claimed = null; // what the handshake under way says
+    this.told = {}; // up to where gaps were told, by partition
     this.replayed = {}; // the newest of each channel's replay
     this.subscriptions = {}; // what the server has accepted, with the position from which each counts
   };

@@ -115,8 +115,8 @@ impl Attachment {
             return false;
         }
         if gap {
-            // It lies below the position that is told, which therefore stays where it is.
-            state.gap = Some(state.sent.cursor.clone());
+            // It lies below the position, which therefore stays where it is, and says nothing of it.
+            state.gap = Some(Cursor::default());
         }
         let ReplayPlan { pattern, since, .. } = plan;
         if deliveries.is_empty() {

@@ -131,6 +131,19 @@ describe('odd servers', { skip, concurrency: true }, () => {
     assert.ok(connects < 20, `${connects} connects`);
   });
 
+  test('a gap that is told twice is one, and that of a replay has no position', async (t) => {
+    const positions = [{ 0: 20 }, { 0: 20 }, {}, {}, { 0: 19 }, { 0: 30 }];
+    const odd = await startOddServer(t, (message) => {
+      if (message.channel === '/meta/handshake') return { ...usual(message), ext: { resume: true, position: { 0: 10 } } };
+      if (message.channel !== '/meta/connect' || message.advice?.timeout === 0 || !positions.length) return usual(message);
+      return { ...usual({ ...message, advice: { timeout: 0 } }), ext: { gap: true, position: positions.shift() } };
+    });
+    const { client, told } = open(t, odd.url, 'long-polling');
+    client.connect();
+    await until('its last connect', () => odd.seen.at(-1)?.ext?.position?.[0] === 30, { seen: () => odd.seen });
+    assert.equal(told.filter(({ name }) => name === 'gap').length, 4);
+  });
+
   test('statuses of a gate are nobody\'s fault', async (t) => {
     let closed = false;
     const stored = [];

@@ -94,6 +94,37 @@ test('a gap, and the end, are told', () => {
   assert.deepEqual(told, [['gap', {}], 'stopped']);
 });
 
+test('a gap that is told twice is one', () => {
+  const { resume, told } = connected(10);
+  const gap = (position) => ({ channel: '/meta/connect', successful: true, ext: { gap: true, position } });
+  // By a poll's reply, with the messages that are left, and by the stream that took the poll's place.
+  resume.incoming(gap({ 0: 20 }));
+  resume.incoming(message(21));
+  resume.incoming(gap({ 0: 20 }));
+  assert.deepEqual(told, [['gap', {}]]);
+  // Where messages come before their reply, the position is past it already.
+  resume.incoming(message(31));
+  resume.incoming(gap({ 0: 30 }));
+  assert.equal(told.length, 2);
+  // That of a replay has no position.
+  resume.incoming(gap({}));
+  resume.incoming(gap({}));
+  assert.equal(told.length, 4);
+  // The claim of a handshake that was under way.
+  resume.outgoing({ channel: '/meta/handshake' });
+  resume.incoming(gap({ 0: 40 }));
+  const begin = (number) =>
+    resume.incoming({ channel: '/meta/handshake', successful: true, ext: { resume: true, position: { 0: number } } });
+  begin(31);
+  resume.incoming(gap({ 0: 40 }));
+  assert.equal(told.length - told.filter((what) => what === 'resumed').length, 5);
+  // A server that begins anew, lower.
+  resume.outgoing({ channel: '/meta/handshake' });
+  begin(5);
+  resume.incoming(gap({ 0: 20 }));
+  assert.equal(told.length - told.filter((what) => what === 'resumed').length, 6);
+});
+
 test('a server that does not know it is left alone', () => {
   const resume = new WeftResume();
   resume.outgoing({ channel: '/meta/handshake' });

@@ -103,26 +103,28 @@ async fn a_hole_in_the_middle_is_told() {
     assert_eq!(node.touch(&here, None).await, Ok(Touch::Unknown));
 }
 
-/// The same where the channel is retained, and a new subscriber wants all of it again.
-#[tokio::test]
-async fn a_hole_in_a_replay_is_told() {
-    let redis = Redis::start().await;
-    let (node, _feed) = redis.node(|_| {}).await;
-    let kept = Retention { age: Duration::from_secs(1000), length: 100 };
+const KEPT: Retention = Retention { age: Duration::from_secs(1000), length: 100 };
+
+async fn publish_kept(node: &RedisNode, number: u32) -> Position {
     let channel = weft::bayeux::Channel::parse("/a").expect("valid");
-    for number in 0..3 {
-        if number == 2 {
-            redis.ask::<()>(&["DEL", "{weft:0}:head:/a"]).await;
-        }
-        let array = format!("[{{\"channel\":\"/a\",\"data\":{number}}}]").into();
-        let outcome = node.publish(Publication { retention: Some(kept), ..Publication::new(channel.clone(), array) });
-        outcome.await.expect("stored");
+    let array = format!("[{{\"channel\":\"/a\",\"data\":{number}}}]").into();
+    let publication = Publication { retention: Some(KEPT), ..Publication::new(channel, array) };
+    match node.publish(publication).await {
+        Ok(Published::Stored(position)) => position,
+        other => panic!("stored, but {other:?}"),
     }
-    let session = session(&node, &[]).await;
-    let wish = ReplayWish { after: None, retention: kept };
+}
+
+/// What the first reply of a replay of all that is kept of the channel brings to a new session, and whether it tells of a gap.
+async fn replay_all(node: &RedisNode, traits: Traits) -> (usize, bool) {
+    let session = SessionId::random();
+    node.create(Creation { traits, ..Creation::new(&session, crate::contract::LIFETIME, MANY) })
+        .await
+        .expect("created");
+    let wish = ReplayWish { after: None, retention: KEPT };
     let added = node.subscribe(&session, &pattern("/a"), MANY, Some(wish)).await;
     let Ok(Subscribe::Added { since, replay: Some(start) }) = added else { panic!("{added:?}") };
-    let attached = crate::contract::attach_poll(&node, &session, "1").await;
+    let attached = crate::contract::attach_poll(node, &session, "1").await;
     let request = ReplayRequest {
         session: &session,
         epoch: attached.epoch,
@@ -133,8 +135,53 @@ async fn a_hole_in_a_replay_is_told() {
         max_messages: MANY,
         max_bytes: 1 << 20,
     };
-    let replay = node.replay(request).await;
-    assert!(matches!(replay, Ok(Replay::Gap(_))), "{replay:?}");
+    match node.replay(request).await {
+        Ok(Replay::Chunk { deliveries, through: true, gap }) => (deliveries.len(), gap),
+        other => panic!("a chunk, but {other:?}"),
+    }
+}
+
+/// A message of a retained channel is lost: clients that can be told are, and the others get what is left, each of them:
+/// another session would not bring it back.
+#[tokio::test]
+async fn a_hole_in_a_replay_is_told() {
+    let resumes = Traits { resume: true, ..Traits::default() };
+    for lost in [1, 3] {
+        let redis = Redis::start().await;
+        let (node, _feed) = redis.node(|_| {}).await;
+        let mut positions = Vec::new();
+        for number in 0..4 {
+            positions.push(publish_kept(&node, number).await);
+        }
+        redis.ask::<()>(&["XDEL", "{weft:0}:log:/a", &format!("{}-0", positions[lost].0)]).await;
+        for _ in 0..2 {
+            assert_eq!(replay_all(&node, Traits::default()).await, (3, false), "without {lost}");
+            assert_eq!(replay_all(&node, resumes).await, (3, true), "without {lost}");
+        }
+    }
+}
+
+/// A head is lost, but nothing else: whatever is published to a retained channel is in its log.
+#[tokio::test]
+async fn a_lost_head_of_a_retained_channel_is_no_gap() {
+    let resumes = Traits { resume: true, ..Traits::default() };
+    // Made again by the next message, or by the next subscriber.
+    for by_subscriber in [false, true] {
+        let redis = Redis::start().await;
+        let (node, _feed) = redis.node(|_| {}).await;
+        for number in 0..4 {
+            if number == 2 {
+                redis.ask::<()>(&["DEL", "{weft:0}:head:/a"]).await;
+                if by_subscriber {
+                    session(&node, &["/a"]).await;
+                }
+            }
+            publish_kept(&node, number).await;
+        }
+        for traits in [Traits::default(), resumes] {
+            assert_eq!(replay_all(&node, traits).await, (4, false), "{by_subscriber}");
+        }
+    }
 }
 
 /// The newest message is lost: the head knows of it.

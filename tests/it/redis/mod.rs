@@ -31,3 +31,11 @@ async fn unread(node: &RedisNode, session: &SessionId, id: &str) -> Vec<u64> {
     };
     snapshot.deliveries.iter().map(number).collect()
 }
+
+/// How often this command was called since the statistics were reset, by scripts too.
+async fn calls_of(redis: &Redis, command: &str) -> u64 {
+    let stats: String = redis.ask(&["INFO", "commandstats"]).await;
+    let prefix = format!("cmdstat_{command}:calls=");
+    let calls = stats.lines().find_map(|line| line.strip_prefix(&prefix)).expect("it was called");
+    calls.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number")
+}

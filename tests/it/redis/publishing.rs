@@ -40,10 +40,7 @@ async fn publishes_in_a_row_share_a_call() {
         Published::Repeated => panic!("nothing is repeated"),
     };
     assert!(positions.is_sorted_by(|one, next| place(one) < place(next)), "{positions:?}");
-    let stats: String = redis.ask(&["INFO", "commandstats"]).await;
-    let calls =
-        stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).expect("scripts were called");
-    let calls: u64 = calls.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number");
+    let calls = calls_of(&redis, "evalsha").await;
     assert!(calls <= 3, "{calls} calls for 60 messages");
     assert_eq!(unread(&node, &session, "1").await, (0..=60).collect::<Vec<_>>());
 }

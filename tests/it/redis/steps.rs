@@ -5,14 +5,6 @@ use futures_util::future::join_all;
 use super::*;
 use crate::contract::{attach_poll, drain, poll, record};
 
-/// How many scripts were called since the statistics were reset.
-async fn calls(redis: &Redis) -> u64 {
-    let stats: String = redis.ask(&["INFO", "commandstats"]).await;
-    let calls =
-        stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).expect("scripts were called");
-    calls.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number")
-}
-
 /// Attaches all of them at the same time.
 async fn attach_all(node: &RedisNode, sessions: &[SessionId]) -> Vec<Attached> {
     let attached = |outcome| match outcome {
@@ -30,7 +22,7 @@ async fn steps_at_the_same_time_share_a_call() {
     attach_poll(&node, &sessions[0], "0").await;
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let attached = attach_all(&node, &sessions).await;
-    let calls = calls(&redis).await;
+    let calls = calls_of(&redis, "evalsha").await;
     assert!(calls <= 3, "{calls} calls for 120 polls");
     // Each got its own.
     let mine = sessions.iter().zip(&attached);
@@ -71,7 +63,7 @@ async fn many_subscriptions_are_attached_in_pieces() {
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let attached = attach_all(&node, &sessions).await;
     assert!(attached.iter().all(|attached| attached.subscriptions.len() == 300 && attached.heads.len() == 300));
-    assert_eq!(calls(&redis).await, 3, "two, two and one");
+    assert_eq!(calls_of(&redis, "evalsha").await, 3, "two, two and one");
 }
 
 /// Also what extends the life of keys, and what ends a session.
@@ -83,14 +75,14 @@ async fn whatever_looks_at_many_subscriptions_counts() {
     node.advance(Duration::from_secs(140)).await.expect("moved on");
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     attach_all(&node, &sessions).await;
-    assert_eq!(calls(&redis).await, 5, "what is extended counts");
+    assert_eq!(calls_of(&redis, "evalsha").await, 5, "what is extended counts");
     for session in &sessions {
         redis.ask::<()>(&["HDEL", &format!("{{weft:0}}:subscriptions:{}", session.as_str()), "/a/7"]).await;
     }
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let gone = join_all(sessions.iter().map(|session| poll(&node, session, "2"))).await;
     assert!(gone.iter().all(|outcome| *outcome == Attach::Unknown));
-    assert_eq!(calls(&redis).await, 3, "two, two and one");
+    assert_eq!(calls_of(&redis, "evalsha").await, 3, "two, two and one");
 }
 
 /// What waits for a poll is given with its attach only if it is little. That it is much must be seen without looking at it.
@@ -108,7 +100,7 @@ async fn large_messages_are_looked_at_one_by_one() {
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let attached = attach_all(&node, &sessions).await;
     assert!(attached.iter().all(|attached| attached.unread.is_none()));
-    assert_eq!(calls(&redis).await, 2);
+    assert_eq!(calls_of(&redis, "evalsha").await, 2);
     // One of these is as much.
     publish(&node, "/b", &format!("\"{}\"", "x".repeat(512 * 1024))).await;
     let huge = join_all((0..3).map(|_| session(&node, &["/b"]))).await;
@@ -116,7 +108,7 @@ async fn large_messages_are_looked_at_one_by_one() {
     redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let attached = attach_all(&node, &huge).await;
     assert!(attached.iter().all(|attached| attached.unread.is_none()));
-    assert_eq!(calls(&redis).await, 3);
+    assert_eq!(calls_of(&redis, "evalsha").await, 3);
 }
 
 /// Nor many at once because those before were small.
@@ -134,7 +126,7 @@ async fn large_messages_behind_small_ones_are_looked_at_a_few_at_a_time() {
     let attached = attach_all(&node, &sessions).await;
     assert!(attached.iter().all(|attached| attached.unread.is_none()));
     // Four of them are a fourth of what a call looks at.
-    assert_eq!(calls(&redis).await, 3, "one, four and four");
+    assert_eq!(calls_of(&redis, "evalsha").await, 3, "one, four and four");
 }
 
 /// A reply that was not written gives its record back, and that must come after the record, however long it waits.

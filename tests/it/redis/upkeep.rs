@@ -70,13 +70,14 @@ async fn keys_are_extended_by_the_life_they_have() {
     let key = format!("{{weft:0}}:session:{}", session.as_str());
     long.advance(Duration::from_secs(20)).await.expect("moved on");
     long.touch(&session, None).await.expect("alive");
-    assert_eq!(redis.ask::<i64>(&["TTL", &key]).await, 90, "it is not due yet");
+    let life = redis.ask::<i64>(&["TTL", &key]).await;
+    assert!((60..=90).contains(&life), "it is not due yet: {life}");
     long.advance(Duration::from_secs(15)).await.expect("moved on");
     long.touch(&session, None).await.expect("alive");
-    assert_eq!(redis.ask::<i64>(&["TTL", &key]).await, 900);
+    assert!(redis.ask::<i64>(&["TTL", &key]).await > 800);
     // The other way round it is due at once: this node's other keys live for no longer.
     short.touch(&session, None).await.expect("alive");
-    assert_eq!(redis.ask::<i64>(&["TTL", &key]).await, 90);
+    assert!(redis.ask::<i64>(&["TTL", &key]).await <= 90);
 }
 
 /// A set of subscribers that Redis lost comes back with the next sign of life.
@@ -219,12 +220,61 @@ async fn a_read_of_mixed_sizes_is_bounded() {
     for number in 0..100 {
         publish(&node, "/a", if number < 4 { "1" } else { &large }).await;
     }
-    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    // It only rises: what publishing took stands in it already.
+    let before = memory(&redis, "used_memory_peak").await;
     let attached = crate::contract::attach_poll(&node, &session, "1").await;
     let taken = crate::contract::snapshot(&node, &session, &attached).await.deliveries.len();
     assert!((1..=5).contains(&taken), "{taken}");
-    let (before, peak) = (memory(&redis, "used_memory").await, memory(&redis, "used_memory_peak").await);
+    let peak = memory(&redis, "used_memory_peak").await;
     assert!(peak < before + 24 * LARGE, "{before} bytes, and {peak} at the most");
+}
+
+/// Many logs, of which the last that is read is the oldest: what is read of the others would be read in vain.
+#[tokio::test]
+async fn a_read_of_many_logs_is_bounded() {
+    const LOGS: usize = 40;
+    const EACH: usize = 60;
+    const MOST: usize = 50;
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let patterns: Vec<_> = (0..LOGS).map(|number| format!("/a/{number}")).collect();
+    let names: Vec<_> = patterns.iter().map(String::as_str).collect();
+    let session = session(&node, &names).await;
+    let mut published = Vec::new();
+    for name in names.iter().rev() {
+        for number in 0..EACH {
+            published.push(publish(&node, name, &number.to_string()).await);
+        }
+    }
+    let attached = crate::contract::attach_poll(&node, &session, "1").await;
+    let since =
+        |name: &&str| attached.subscriptions.iter().find(|one| one.pattern.as_str() == *name).map(|one| one.since);
+    let starts: Vec<_> = names.iter().map(|name| (pattern(name), since(name).expect("subscribed"))).collect();
+    let (mut frontier, mut seen, mut first) = (Position::default(), Vec::new(), true);
+    loop {
+        let from: Vec<_> = starts.iter().map(|(pattern, since)| (pattern.clone(), frontier.max(*since))).collect();
+        let request = ReadRequest {
+            session: &session,
+            epoch: attached.epoch,
+            version: attached.version,
+            from: &from,
+            max_messages: MOST,
+            max_bytes: 1 << 20,
+        };
+        redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+        let Ok(Read::Snapshot(snapshot)) = node.read(request).await else { panic!("a snapshot") };
+        if std::mem::take(&mut first) {
+            let looked = calls_of(&redis, "xrange").await;
+            assert!(looked <= 4 * LOGS as u64, "{looked} for {} messages", snapshot.deliveries.len());
+        }
+        assert!(!snapshot.gap && (1..=MOST).contains(&snapshot.deliveries.len()) || !snapshot.truncated);
+        seen.extend(snapshot.deliveries.iter().map(|delivery| delivery.position));
+        frontier = snapshot.upto.get(Default::default());
+        if !snapshot.truncated {
+            break;
+        }
+    }
+    assert!(seen == published, "each once and in order: {} of {}", seen.len(), published.len());
 }
 
 /// Many overdue sessions with many subscriptions: ended in pieces, all of them.

@@ -81,8 +81,11 @@ local function store(message, fingerprint, kept_age, kept_length, first, pattern
   end
   if kept_age then
     redis.call('HSET', kept_key, ARGV[first], text(kept_age))
-    -- What was before it is not known any more.
-    heads[1] = heads[1] or text(position - 1)
+    if not heads[1] then
+      -- It is the first; or the head was lost, and the log has all that was published.
+      local last = redis.call('XREVRANGE', root .. 'log:' .. ARGV[first], '+', '-', 'COUNT', 1)[1]
+      heads[1] = last and string.match(last[1], '^%d+') or text(position - 1)
+    end
   end
   for offset = 1, patterns do
     local channel = offset == 1

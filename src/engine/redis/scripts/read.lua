@@ -15,6 +15,10 @@ local entries, known, held = {}, {}, 0
 local is_told, gap = string.find(found.traits, 'r') ~= nil, false
 -- What lies past it was left in some log.
 local cut = math.huge
+-- Of each log: so much of many logs that it is enough for all, and a bound for what is looked at in vain.
+local logs = (#ARGV - 7) / 2
+local most, most_bytes = math.ceil(4 * max_messages / logs), math.ceil(4 * max_bytes / logs)
+most, most_bytes = math.max(4, math.min(max_messages, most)), math.min(max_bytes, most_bytes)
 
 -- Keeps no more than can be given, however many logs there are; later logs are read up to what was kept.
 local function prune()
@@ -43,7 +47,7 @@ local function take(pattern, from)
     return
   end
   if head <= tonumber(from) then return end
-  local log, last, messages, bytes, step = root .. 'log:' .. pattern, from, 0, 0, 4
+  local log, last, messages, bytes, step = root .. 'log:' .. pattern, from, 0, 0, logs > 4 and 1 or 4
   local top = '+'
   if cut < math.huge then
     -- What lies past the cut is not given now, and must not be passed over unseen when it is: its predecessor tells.
@@ -70,8 +74,9 @@ local function take(pattern, from)
       return
     end
     -- As many as may still fit, by the size of those before; few, as large ones may follow small ones.
-    step = math.max(1, math.min(16, math.ceil((max_bytes - bytes) / (bytes / messages))))
-  until messages > max_messages or bytes > max_bytes
+    local fit = math.ceil((most_bytes - bytes) / (bytes / messages))
+    step = math.max(1, math.min(16, fit, most - messages + 1))
+  until messages > most or bytes > most_bytes
   if tonumber(last) < head then cut = math.min(cut, tonumber(last)) end
 end
 

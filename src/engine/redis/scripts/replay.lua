@@ -16,7 +16,7 @@ if found.version ~= ARGV[5] or string.match(start, '^%d+') ~= since then return 
 local log = root .. 'log:' .. channel
 local first = redis.call('XRANGE', log, '(' .. ARGV[8] .. '-0', '+', 'COUNT', 1)[1]
 local before = first and first[2][2] or redis.call('GET', root .. 'head:' .. channel) or since
-local gap = tonumber(before) > tonumber(ARGV[8])
+local overtaken, gap = tonumber(before) > tonumber(ARGV[8]), false
 
 local flat, count, bytes, last, through, step = {}, 0, 0, ARGV[8], false, 4
 repeat
@@ -36,7 +36,16 @@ repeat
   -- As many as may still fit, by the size of those before; few, as large ones may follow small ones.
   if step > 0 and count > 0 then step = math.max(1, math.min(16, math.ceil((max_bytes - bytes) / (bytes / count)))) end
 until through or step == 0
-if gap and not string.find(found.traits, 'r') then return { 'gap', finish(id, 'gap') or {} } end
+if through and count > 0 then
+  -- So does what follows, or the head.
+  local follower = redis.call('XRANGE', log, '(' .. last .. '-0', '+', 'COUNT', 1)[1]
+  local newest = follower and follower[2][2] or redis.call('GET', root .. 'head:' .. channel) or last
+  gap = gap or tonumber(newest) > tonumber(last)
+end
+local is_told = string.find(found.traits, 'r') ~= nil
+if overtaken and not is_told then return { 'gap', finish(id, 'gap') or {} } end
+-- What Redis lost in the middle is not there for another session either: a client that can not be told gets what is left.
+gap = overtaken or (gap and is_told)
 -- A gap is told until the client is past it.
 if count == 0 and not gap then
   although_memory_is_short()

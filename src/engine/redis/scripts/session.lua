@@ -44,12 +44,16 @@ local function lasting(pattern)
   return ttl + math.ceil((retained(pattern) or 0) / 1000 * 1.25)
 end
 
--- A session is a subscriber from now on; the first one of a pattern makes its log, which begins at `since`.
+-- A session is a subscriber from now on; the first one of a pattern makes its log, which begins at `since`. The log of a
+-- retained channel goes on where it ends, should its head be lost: whatever was published since is in it.
 local function enter(pattern, id, at, since)
   local life = lasting(pattern)
   redis.call('SADD', root .. 'subscribers:' .. pattern, id)
   redis.call('EXPIRE', root .. 'subscribers:' .. pattern, ttl)
-  redis.call('SET', root .. 'head:' .. pattern, since, 'EX', life, 'NX')
+  if redis.call('EXISTS', root .. 'head:' .. pattern) == 0 then
+    local last = retained(pattern) and redis.call('XREVRANGE', root .. 'log:' .. pattern, '+', '-', 'COUNT', 1)[1]
+    redis.call('SET', root .. 'head:' .. pattern, last and string.match(last[1], '^%d+') or since)
+  end
   redis.call('EXPIRE', root .. 'head:' .. pattern, life)
   redis.call('EXPIRE', root .. 'log:' .. pattern, life)
   redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)

@@ -107,7 +107,8 @@ impl Polls {
     /// A connection is closed: what it held is not answered.
     pub fn gone(&mut self, token: Token) {
         if let Some(number) = self.held.remove(&token) {
-            self.sessions[number].held = None;
+            // Another connection's connect may have taken its place.
+            self.sessions[number].held.take_if(|(held, _)| *held == token);
         }
     }
 }

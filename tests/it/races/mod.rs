@@ -156,16 +156,20 @@ impl World {
                 tokio::task::yield_now().await;
             }
             let nodes = self.nodes.lock().clone();
-            let broken = nodes.iter().any(|node| node.feed_is_broken.load(Ordering::Acquire));
-            let patience = if broken { Duration::from_millis(20) } else { QUIET };
-            for Inside { backend, .. } in &nodes {
+            for Inside { backend, feed_is_broken, .. } in &nodes {
+                let patience = match feed_is_broken.load(Ordering::Acquire) {
+                    true => Duration::from_millis(20),
+                    false => QUIET,
+                };
                 if let Backend::Redis(node) = backend {
                     // An error or a time-out means that the feed is down.
                     let _ = tokio::time::timeout(patience, node.fence()).await;
                 }
             }
             let progress: Vec<_> = nodes.iter().map(|node| node.gates.progress()).collect();
-            let idle = broken || progress.iter().all(|(running, _)| *running == 0) || start.elapsed() > QUIET;
+            let is_idle =
+                |(node, (running, _)): (&Inside, &(_, _))| *running == 0 || node.feed_is_broken.load(Ordering::Acquire);
+            let idle = nodes.iter().zip(&progress).all(is_idle) || start.elapsed() > QUIET;
             if matches!(self.engine, SharedEngine::Memory(_)) || (idle && before.as_ref() == Some(&progress)) {
                 return;
             }

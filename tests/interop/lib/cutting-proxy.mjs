@@ -2,12 +2,13 @@
 
 import { once } from 'node:events';
 import net from 'node:net';
-import { until } from './wait.mjs';
+import { until, within } from './wait.mjs';
 
 /**
  * Starts a proxy in front of `target` (`http://host:port`) and resolves with
  *  - `origin`: its `http://host:port`
  *  - `cut()`: closes all connections, and each new one as it comes, until `mend()`
+ *  - `hangUp()`: the same; resolves when the server has noticed, and closed its side of them
  *  - `swallow(marker)`: the next bytes from the server that contain `marker` go nowhere, and their connection is
  *    closed; resolves when that has happened
  *  - `answers`: all that the server has sent, for what a client does not tell
@@ -29,8 +30,15 @@ export async function startCuttingProxy(target, { delayMs = 0 } = {}) {
       client.destroy();
       server.destroy();
     };
-    connections.add(breakOff);
-    client.once('close', () => connections.delete(breakOff));
+    const hangUp = async () => {
+      client.destroy();
+      if (server.destroyed) return;
+      server.end();
+      await once(server, 'close');
+    };
+    const connection = { breakOff, hangUp };
+    connections.add(connection);
+    server.once('close', () => connections.delete(connection));
     // Breaking connections is what this is for: the ends tell each other, and nobody else.
     for (const socket of [client, server]) socket.setNoDelay(true).on('error', breakOff);
 
@@ -68,7 +76,11 @@ export async function startCuttingProxy(target, { delayMs = 0 } = {}) {
     answers: '',
     cut() {
       isCut = true;
-      for (const breakOff of connections) breakOff();
+      for (const { breakOff } of connections) breakOff();
+    },
+    async hangUp() {
+      isCut = true;
+      await within(Promise.all([...connections].map(({ hangUp }) => hangUp())), 'the server to notice');
     },
     mend() {
       isCut = false;

@@ -275,7 +275,9 @@ export function testForeignClients(start) {
         await publish(channel, 'before');
         await session.hears('before');
 
-        through.cut();
+        // One that repeats a connect under a new id confirms what was written to a connection of whose end the server did
+        // not know yet.
+        await (cannot('repeat') ? through.hangUp() : through.cut());
         await say(channel, ...numbers(20));
         through.mend();
         await say(channel, 'end');

@@ -89,7 +89,7 @@ pub struct Hub {
 /// One log as this node sees it.
 struct Log {
     members: RwLock<IndexMap<MemberId, Arc<dyn Receiver>>>,
-    /// The newest position seen on the feed; 0 when unknown. Written by the feed's reader only.
+    /// The newest position that was seen on the feed, or read; 0 when unknown.
     tail: AtomicU64,
     phase: Mutex<Phase>,
     /// The engine was asked for it since it was silent for certain: it may be on the feed although nobody waited for that.
@@ -179,7 +179,12 @@ impl Hub {
             let listened = matches!(*log.phase.lock(), Phase::Live { arrival, .. } if arrival < moment.arrivals);
             // Looked at after joining: what comes later is offered.
             let tail = log.tail.load(Ordering::Acquire);
-            listened && head != Position::default() && tail <= head.max(from).0
+            let warm = listened && head != Position::default() && tail <= head.max(from).0;
+            if warm && log.members.read().len() == 1 {
+                // The feed need not have brought what came while nobody here wanted it: what follows is no hole.
+                log.tail.fetch_max(head.0, Ordering::AcqRel);
+            }
+            warm
         };
         logs.all(warm) && self.era.load(Ordering::Acquire) == moment.era
     }
@@ -361,8 +366,10 @@ impl Hub {
     async fn fan_out(&self, run: &Run, due: &mut Vec<Arc<dyn Receiver>>) {
         let Some(log) = self.log(&run.log) else { return };
         let Some(last) = run.deliveries.last() else { return };
-        let tail = log.tail.swap(last.position.0, Ordering::AcqRel);
-        let broken = !run.unbroken || (tail != 0 && tail != run.previous.0);
+        let tail = log.tail.fetch_max(last.position.0, Ordering::AcqRel);
+        // Who joined later was given what lies before the tail.
+        let known = last.position.0 <= tail;
+        let broken = !run.unbroken || (tail != 0 && tail != run.previous.0 && !known);
         // From the end to the start: a member that leaves meanwhile is replaced by the last one, which then is seen
         // twice (and drops the copy by its position) but never left out.
         let mut next = log.members.read().len();

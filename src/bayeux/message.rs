@@ -110,9 +110,7 @@ impl Message {
 
     /// Reads a message that this server has encoded; `None` for anything else.
     pub fn from_delivery(json: &[u8]) -> Option<Self> {
-        let mut deserializer = serde_json::Deserializer::from_str(str::from_utf8(json).ok()?);
-        let message = Plain.deserialize(&mut deserializer).ok()?;
-        deserializer.end().ok().and(message)
+        parse::parse_object(str::from_utf8(json).ok()?).ok()?
     }
 
     /// The message as compact JSON.

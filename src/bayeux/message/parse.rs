@@ -75,6 +75,14 @@ fn parse_plain(text: &str, limits: &Limits) -> serde_json::Result<Option<Vec<Mes
     Ok(messages)
 }
 
+/// Reads one object, or null as `None`.
+pub(super) fn parse_object(text: &str) -> serde_json::Result<Option<Message>> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let message = Plain.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(message)
+}
+
 /// Reads whatever is JSON: each value is read again when its end is known.
 fn parse_odd(text: &str, limits: &Limits) -> Result<Vec<Message>, ParseError> {
     let top: &RawValue = serde_json::from_str(text).map_err(|error| ParseError::Json(error.to_string()))?;

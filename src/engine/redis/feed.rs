@@ -324,10 +324,13 @@ impl Line {
             return None;
         };
         let channel = std::str::from_utf8(&channel).ok()?;
-        let Some(log) = self.shared.keys.log_of(channel) else {
-            return reply::control(std::str::from_utf8(&payload).ok()?).map(FeedEvent::Control);
+        let (log, announced) = match self.shared.keys.log_of(channel) {
+            Some(log) => (log, Bytes::from(payload)),
+            // This node alone has to know of it.
+            None if payload.starts_with(b"log ") => reply::told_alone(payload)?,
+            None => return reply::control(std::str::from_utf8(&payload).ok()?).map(FeedEvent::Control),
         };
-        let (previous, delivery) = reply::announcement(Bytes::from(payload))?;
+        let (previous, delivery) = reply::announcement(announced)?;
         self.shared.saw(delivery.position);
         Some(FeedEvent::Message { log, previous, delivery, room: None })
     }

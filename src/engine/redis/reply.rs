@@ -244,6 +244,14 @@ pub(super) fn control(text: &str) -> Option<Control> {
     Some(Control { session, what })
 }
 
+/// What one node alone is told: `log <pattern> ` and an [`announcement`].
+pub(super) fn told_alone(payload: Vec<u8>) -> Option<(Pattern, Bytes)> {
+    let (payload, start) = (Bytes::from(payload), b"log ".len());
+    let end = start + payload.get(start..)?.iter().position(|byte| *byte == b' ')?;
+    let log = Pattern::parse(std::str::from_utf8(&payload[start..end]).ok()?).ok()?;
+    Some((log, payload.slice(end + 1..)))
+}
+
 /// What is announced of a message: `<position> <position before> <channel> <array>`.
 pub(super) fn announcement(payload: Bytes) -> Option<(Position, Arc<Delivery>)> {
     let mut spaces = payload.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(index, _)| index);
@@ -265,6 +273,15 @@ mod tests {
         assert_eq!((delivery.channel.as_str(), &*delivery.array), ("/a/b", &b"[{\"data\":\"x y\"}]"[..]));
         for foreign in ["", "1", "1 2", "1 2 /a", "x 2 /a []", "1 2 /* []"] {
             assert!(announcement(Bytes::from(foreign)).is_none(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_to_one_node() {
+        let (log, announced) = told_alone(b"log /a/* 12 7 /a/b [{}]".to_vec()).expect("well formed");
+        assert_eq!((log.as_str(), &*announced), ("/a/*", &b"12 7 /a/b [{}]"[..]));
+        for foreign in ["log ", "log /a", "log a 12 7 /a []", "log  12 7 /a []"] {
+            assert!(told_alone(foreign.into()).is_none(), "{foreign}");
         }
     }
 

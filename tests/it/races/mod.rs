@@ -444,7 +444,8 @@ macro_rules! races {
 races!(
     // Of the session layer alone, and long.
     memory: polls::two_tabs_no_storm;
-    redis: rounds::idle_polls_cost_two_round_trips;
+    redis: rounds::idle_polls_cost_two_round_trips, rounds::polls_answered_on_many_nodes_read_nothing,
+        feed::who_was_passed_over_finds_the_hole;
     both:
     polls::message_stored_during_attach_wakes_poll,
     polls::message_stored_during_warm_attach_wakes_poll,

@@ -45,6 +45,48 @@ async fn publishes_in_a_row_share_a_call() {
     assert_eq!(unread(&node, &session, "1").await, (0..=60).collect::<Vec<_>>());
 }
 
+/// Nodes go on listening to the logs of polls that they held. Of a log with one subscriber only that node is told which holds
+/// it now.
+#[tokio::test]
+async fn who_holds_the_only_subscriber_is_told_alone() {
+    async fn told(node: &RedisNode, feed: &mut Feed) -> Vec<(String, Position, Position)> {
+        let message = |event| match event {
+            FeedEvent::Message { log, previous, delivery, .. } => Some((log.to_string(), previous, delivery.position)),
+            _ => None,
+        };
+        crate::contract::drain(node, feed).await.into_iter().filter_map(message).collect()
+    }
+    let redis = Redis::start().await;
+    let ((one, mut one_feed), (other, mut other_feed)) = (redis.node(|_| {}).await, redis.node(|_| {}).await);
+    for name in ["/a", "/*"] {
+        let here = session(&one, &[name]).await;
+        one.listen(&[pattern(name)]).await.expect("listening");
+        other.listen(&[pattern(name)]).await.expect("listening");
+
+        let held_by_nobody = publish(&one, "/a", "1").await;
+        assert_eq!((told(&one, &mut one_feed).await, told(&other, &mut other_feed).await), (vec![], vec![]));
+        assert_eq!(unread(&one, &here, "1").await, [1], "the attach has it");
+        let held_here = publish(&other, "/a", "2").await;
+        let announced = |previous, position| vec![(name.to_owned(), previous, position)];
+        assert_eq!(told(&one, &mut one_feed).await, announced(held_by_nobody, held_here));
+        assert_eq!(told(&other, &mut other_feed).await, vec![]);
+        crate::contract::attach_poll(&other, &here, "2").await;
+        let held_there = publish(&one, "/a", "3").await;
+        assert_eq!(told(&one, &mut one_feed).await, vec![]);
+        assert_eq!(told(&other, &mut other_feed).await, announced(held_here, held_there));
+
+        let second = session(&other, &[name]).await;
+        let for_both = publish(&one, "/a", "4").await;
+        assert_eq!(told(&one, &mut one_feed).await, announced(held_there, for_both));
+        assert_eq!(told(&other, &mut other_feed).await, announced(held_there, for_both));
+        for session in [&here, &second] {
+            one.end(session, Ended::Disconnected).await.expect("ended");
+        }
+        crate::contract::drain(&one, &mut one_feed).await;
+        crate::contract::drain(&other, &mut other_feed).await;
+    }
+}
+
 /// One message of a batch cannot be stored: the others are, and each is answered for itself.
 #[tokio::test]
 async fn batch_partial_failure() {

@@ -5,8 +5,8 @@
 --        the message ("<channel> <array>"), its fingerprint or '', age in ms and number of messages to be retained or '',
 --        the number of its patterns, the patterns (the channel itself first)
 -- gives  for each: its position, = if it was stored before, ! and an error, or !retained
--- cost   a step for each pattern of the channel, three commands for each that has a subscriber; two for a fingerprint, four
---        for a retained channel; nothing grows with the number of subscribers
+-- cost   a step for each pattern of the channel, four to seven commands for each that has a subscriber; two for a fingerprint,
+--        four for a retained channel; nothing grows with the number of subscribers
 local age, keep = tonumber(ARGV[3]), tonumber(ARGV[4])
 local window, generation, max_retained, count = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local at = now()
@@ -26,6 +26,26 @@ local function remember()
   redis.call('SADD', young, '')
   redis.call('PEXPIRE', young, 3 * window)
   redis.call('SET', root .. 'seen:since', text(at), 'PX', 3 * window)
+end
+
+-- Nodes listen to the logs of polls that they held, as the next one may come to them. Of a log with one subscriber only the
+-- node has to know that holds it now; if none does, the next attach brings what waits. It is told on the connection on which
+-- the log is announced, too.
+local function announce_entry(pattern, words)
+  local channel = announce .. 'log:' .. pattern
+  if tonumber(redis.call('PUBSUB', 'NUMSUB', channel)[2]) > 1
+    and redis.call('SCARD', root .. 'subscribers:' .. pattern) == 1 then
+    local id = redis.call('SRANDMEMBER', root .. 'subscribers:' .. pattern)
+    local era, node = unpack(redis.call('HMGET', root .. 'session:' .. id, 'era', 'node'))
+    -- Of a session that is no more nothing is known.
+    if era and era == (redis.call('GET', root .. 'era') or '0') then
+      if node and node ~= '' then
+        redis.call('PUBLISH', announce .. 'node:' .. node, 'log ' .. pattern .. ' ' .. words)
+      end
+      return
+    end
+  end
+  redis.call('PUBLISH', channel, words)
 end
 
 local function append(pattern, previous, message, kept_age, kept_length)
@@ -65,7 +85,7 @@ local function append(pattern, previous, message, kept_age, kept_length)
   if kept_age and redis.call('EXISTS', root .. 'subscribers:' .. pattern) == 0 and not lingers(pattern) then
     redis.call('XTRIM', log, 'MAXLEN', kept_length)
   end
-  redis.call('PUBLISH', announce .. 'log:' .. pattern, text(position) .. ' ' .. previous .. ' ' .. message)
+  announce_entry(pattern, text(position) .. ' ' .. previous .. ' ' .. message)
 end
 
 local function store(message, fingerprint, kept_age, kept_length, first, patterns)

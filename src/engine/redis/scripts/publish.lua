@@ -5,7 +5,7 @@
 --        the message ("<channel> <array>"), its fingerprint or '', age in ms and number of messages to be retained or '',
 --        the number of its patterns, the patterns (the channel itself first)
 -- gives  for each: its position, = if it was stored before, ! and an error, or !retained
--- cost   a step for each pattern of the channel, four to seven commands for each that has a subscriber; two for a fingerprint,
+-- cost   a step for each pattern of the channel, four to eight commands for each that has a subscriber; two for a fingerprint,
 --        four for a retained channel; nothing grows with the number of subscribers
 local age, keep = tonumber(ARGV[3]), tonumber(ARGV[4])
 local window, generation, max_retained, count = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])

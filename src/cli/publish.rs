@@ -19,6 +19,8 @@ use crate::client::{Acknowledgement, Client, ClientError};
 const IN_FLIGHT: usize = 256;
 /// Bytes of a line.
 const MAX_LINE: usize = 64 << 20;
+/// After this time somebody who waits is told why.
+const SILENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Args)]
 #[command(
@@ -63,7 +65,15 @@ async fn publish(arguments: &PublishArguments) -> anyhow::Result<()> {
     let single = arguments.message.as_deref().map(|text| data(arguments, text)).transpose();
     let single = single.map_err(|error| Misused(format!("not JSON: {error}; --text publishes it as it is")))?;
     let builder = arguments.remote.builder()?.publish_timeout(arguments.timeout);
-    let client = builder.connect_timeout(arguments.timeout).connect().await;
+    let mut connecting = Box::pin(builder.connect_timeout(arguments.timeout).connect());
+    let client = match tokio::time::timeout(SILENCE, &mut connecting).await {
+        Ok(client) => client,
+        Err(_) => {
+            let timeout = humantime::format_duration(arguments.timeout);
+            eprintln!("weft: no connection to {} yet; trying for {timeout}", arguments.remote.url());
+            connecting.await
+        }
+    };
     let client = client.map_err(|error| match error {
         ClientError::TimedOut => {
             anyhow::anyhow!("no answer from {} within {:?}", arguments.remote.url(), arguments.timeout)

@@ -115,7 +115,11 @@ fn raise_file_limit(connections: usize) {
         }
         // Nobody has asked for so many.
         Ok(limit) if connections == usual => {
-            tracing::info!(limit, connections, "fewer open files than connections that are allowed by default");
+            tracing::info!(
+                limit,
+                connections,
+                "so many files may be open, so the node serves about as many connections; `ulimit -n` raises it"
+            );
         }
         Ok(limit) => tracing::warn!(
             limit,

@@ -178,7 +178,10 @@ async fn wrong_calls_and_refusals() {
     let (exit, _, err) = run("ftp://x", &["pub", "/a", "1"], "").await;
     assert!(exit == 2 && err.contains("ftp://x"), "{err}");
     let (exit, _, err) = run("http://127.0.0.1:1/bayeux", &["pub", "--timeout", "0.2", "/a", "1"], "").await;
-    assert!(exit == 1 && err.contains("no connection to http://127.0.0.1:1/bayeux"), "{err}");
+    assert!(exit == 1 && err.contains("no connection to http://127.0.0.1:1/bayeux") && !err.contains("yet"), "{err}");
+    // Who waits for longer is told.
+    let (exit, _, err) = run("http://127.0.0.1:1/bayeux", &["pub", "--timeout", "1.2", "/a", "1"], "").await;
+    assert!(exit == 1 && err.contains("no connection to http://127.0.0.1:1/bayeux yet; trying for 1s 200ms"), "{err}");
 }
 
 #[tokio::test]

@@ -196,13 +196,8 @@ impl Object<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::parse::tests::one;
     use super::*;
-
-    fn one(text: &str) -> Message {
-        let mut messages = parse(text.as_bytes(), &Limits::default()).expect(text);
-        assert_eq!(messages.len(), 1, "{text}");
-        messages.remove(0)
-    }
 
     fn encoded(message: &Message) -> String {
         String::from_utf8(message.encode()).expect("JSON is UTF-8")

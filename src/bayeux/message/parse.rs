@@ -242,12 +242,13 @@ fn json_text(raw: &RawValue) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn one(text: &str) -> Message {
+    /// The one message of a text.
+    pub(in super::super) fn one(text: &str) -> Message {
         let mut messages = parse(text.as_bytes(), &Limits::default()).expect(text);
         assert_eq!(messages.len(), 1, "{text}");
         messages.remove(0)

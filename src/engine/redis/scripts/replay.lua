@@ -17,6 +17,8 @@ local log = root .. 'log:' .. channel
 local first = redis.call('XRANGE', log, '(' .. ARGV[8] .. '-0', '+', 'COUNT', 1)[1]
 local before = first and first[2][2] or redis.call('GET', root .. 'head:' .. channel) or since
 local overtaken, gap = tonumber(before) > tonumber(ARGV[8]), false
+-- What is trimmed goes from the front: where older entries are left, this was lost.
+if overtaken and redis.call('XRANGE', log, '-', ARGV[8] .. '-0', 'COUNT', 1)[1] then overtaken, gap = false, true end
 
 local flat, count, bytes, last, through, step = {}, 0, 0, ARGV[8], false, 4
 repeat

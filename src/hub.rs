@@ -24,6 +24,8 @@ use crate::metrics::{Metrics, now_millis};
 const SHARDS: usize = 32;
 /// Logs that may stay on the feed although nobody wants them now.
 const MAX_LINGERING: usize = 10_000;
+/// Places for logs whose messages came too early. Two that share one may cost a read of the logs, nothing else.
+const STRAYED: usize = 1024;
 /// Receivers that are served under one read lock.
 const CHUNK: usize = 256;
 /// Receivers after which the feed's reader lets other tasks run.
@@ -59,7 +61,7 @@ pub trait ControlSink: Send + Sync {
 }
 
 /// Identity of a receiver within its hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MemberId(u64);
 
 /// A moment in the life of a hub.
@@ -67,6 +69,20 @@ pub struct MemberId(u64);
 pub struct Moment {
     era: u64,
     arrivals: u64,
+    strays: u64,
+}
+
+/// What an attach tells of a log.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The log.
+    pub pattern: &'a Pattern,
+    /// Where it ended.
+    pub head: Position,
+    /// The receiver has what it holds past this, up to the head.
+    pub from: Position,
+    /// This node is told of it without listening.
+    pub alone: bool,
 }
 
 /// The fan-out of one node.
@@ -80,6 +96,10 @@ pub struct Hub {
     era: AtomicU64,
     /// Counts the logs that came onto the feed.
     arrivals: AtomicU64,
+    /// Counts the messages that came when nobody here wanted them.
+    strays: AtomicU64,
+    /// The count at the last one of each log; many logs share a place.
+    strayed: Box<[AtomicU64]>,
     /// Woken when logs were dropped from the feed, for those who wait to listen to them again.
     dropped: Notify,
     /// How long a log stays on the feed after its last receiver left: polls come and go.
@@ -117,6 +137,8 @@ impl Hub {
             next_member: AtomicU64::new(1),
             era: AtomicU64::new(0),
             arrivals: AtomicU64::new(0),
+            strays: AtomicU64::new(0),
+            strayed: std::iter::repeat_with(AtomicU64::default).take(STRAYED).collect(),
             dropped: Notify::new(),
             linger,
         }
@@ -161,32 +183,48 @@ impl Hub {
         }
     }
 
-    /// The present, for [`Hub::is_warm`].
+    /// The present, for [`Hub::start_warm`].
     pub fn moment(&self) -> Moment {
-        Moment { era: self.era.load(Ordering::Acquire), arrivals: self.arrivals.load(Ordering::Acquire) }
+        Moment {
+            era: self.era.load(Ordering::Acquire),
+            arrivals: self.arrivals.load(Ordering::Acquire),
+            strays: self.strays.load(Ordering::Acquire),
+        }
+    }
+
+    /// Where the last message of a log is noted that nobody here wanted.
+    fn strayed(&self, pattern: &Pattern) -> &AtomicU64 {
+        // The remainder is below the number of places. Other bits than those that choose the shard.
+        &self.strayed[(self.hasher.hash_one(pattern) >> 32) as usize % STRAYED]
     }
 
     /// Whether a receiver that has joined these logs, and has what each holds between `from` and `head`, misses nothing
-    /// although nobody reads them: each is on the feed since before `moment`, ended at `head` some time later, and the feed
-    /// has brought nothing past that yet which the receiver could have missed.
-    pub fn is_warm<'a>(
-        &self,
-        moment: Moment,
-        mut logs: impl Iterator<Item = (&'a Pattern, Position, Position)>,
-    ) -> bool {
-        let warm = |(pattern, head, from): (&Pattern, Position, Position)| {
+    /// although nobody reads them: this node is told of each since before `moment`, because it is on the feed or because the
+    /// engine said so after that; it ended at `head` some time later, and the feed has brought nothing past that yet which
+    /// the receiver could have missed. If so, what the feed brings of them counts from their heads on.
+    pub fn start_warm<'a>(&self, moment: Moment, logs: impl Iterator<Item = Told<'a>> + Clone) -> bool {
+        let warm = |Told { pattern, head, from, alone }: Told<'_>| {
             let Some(log) = self.log(pattern) else { return false };
-            let listened = matches!(*log.phase.lock(), Phase::Live { arrival, .. } if arrival < moment.arrivals);
             // Looked at after joining: what comes later is offered.
-            let tail = log.tail.load(Ordering::Acquire);
-            let warm = listened && head != Position::default() && tail <= head.max(from).0;
-            if warm && log.members.read().len() == 1 {
+            let told = match *log.phase.lock() {
+                Phase::Live { arrival, .. } if arrival < moment.arrivals => true,
+                // What the feed brought before it joined may be known no more.
+                _ => alone && self.strayed(pattern).load(Ordering::Acquire) <= moment.strays,
+            };
+            told && head != Position::default() && log.tail.load(Ordering::Acquire) <= head.max(from).0
+        };
+        if !logs.clone().all(warm) || self.era.load(Ordering::Acquire) != moment.era {
+            return false;
+        }
+        for Told { pattern, head, .. } in logs {
+            if let Some(log) = self.log(pattern)
+                && log.members.read().len() == 1
+            {
                 // The feed need not have brought what came while nobody here wanted it: what follows is no hole.
                 log.tail.fetch_max(head.0, Ordering::AcqRel);
             }
-            warm
-        };
-        logs.all(warm) && self.era.load(Ordering::Acquire) == moment.era
+        }
+        true
     }
 
     /// Returns when the feed carries all of these logs.
@@ -250,7 +288,7 @@ impl Hub {
             let Some(log) = shard.get(pattern) else { continue };
             *log.phase.lock() = Phase::Silent;
             log.asked.store(false, Ordering::Release);
-            log.tail.store(0, Ordering::Relaxed);
+            self.forget_tail(pattern, log);
             if log.members.read().is_empty() {
                 shard.remove(pattern);
             }
@@ -272,7 +310,11 @@ impl Hub {
                         *phase = Phase::Dropping;
                         idle.push(pattern.clone());
                     }
-                    Phase::Silent => return !unwanted,
+                    Phase::Silent if unwanted => {
+                        self.forget_tail(pattern, log);
+                        return false;
+                    }
+                    Phase::Silent => {}
                     Phase::Live { idle_since: Some(since), .. } if unwanted && since.elapsed() >= linger => {
                         *phase = Phase::Dropping;
                         idle.push(pattern.clone());
@@ -362,14 +404,36 @@ impl Hub {
         }
     }
 
+    /// The log to which a message belongs. If nobody here wants it, that is noted for who is about to: seen by whoever joins
+    /// after this look.
+    fn wanted_log(&self, pattern: &Pattern) -> Option<Arc<Log>> {
+        let is_wanted = |log: &Arc<Log>| !log.members.read().is_empty();
+        if let Some(log) = self.log(pattern).filter(is_wanted) {
+            return Some(log);
+        }
+        self.note_stray(pattern);
+        self.log(pattern)
+    }
+
+    fn note_stray(&self, pattern: &Pattern) {
+        let stray = self.strays.fetch_add(1, Ordering::AcqRel) + 1;
+        self.strayed(pattern).fetch_max(stray, Ordering::AcqRel);
+    }
+
+    /// Called under the shard's lock: whoever joins later is told that there was something.
+    fn forget_tail(&self, pattern: &Pattern, log: &Log) {
+        if log.tail.swap(0, Ordering::AcqRel) != 0 {
+            self.note_stray(pattern);
+        }
+    }
+
     /// Offers messages to all receivers of their log; those that want to be pushed are added to `due`.
     async fn fan_out(&self, run: &Run, due: &mut Vec<Arc<dyn Receiver>>) {
-        let Some(log) = self.log(&run.log) else { return };
         let Some(last) = run.deliveries.last() else { return };
+        let Some(log) = self.wanted_log(&run.log) else { return };
         let tail = log.tail.fetch_max(last.position.0, Ordering::AcqRel);
-        // Who joined later was given what lies before the tail.
-        let known = last.position.0 <= tail;
-        let broken = !run.unbroken || (tail != 0 && tail != run.previous.0 && !known);
+        // Who joined later was given what lies before the tail, of which the run may bring some.
+        let broken = !run.unbroken || (tail != 0 && tail < run.previous.0);
         // From the end to the start: a member that leaves meanwhile is replaced by the last one, which then is seen
         // twice (and drops the copy by its position) but never left out.
         let mut next = log.members.read().len();

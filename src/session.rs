@@ -13,7 +13,7 @@ mod poll;
 mod refresh;
 mod registry;
 
-pub use attachment::{Attachment, Batch, End, Limits, Outlet, Step};
+pub use attachment::{Attachment, Batch, End, Gap, Limits, Outlet, Step};
 pub use commit::COMMIT_EVERY;
 pub use poll::{PollOutcome, Receipt};
 pub use registry::{AttachOutcome, Held, Sessions};

@@ -17,8 +17,8 @@ export class Session {
   resumes = false;
   private position: Position = {};
   private claimed: Position | null = null;
-  /** Up to where gaps were told. */
-  private told: Position = {};
+  /** Up to where messages were missing, as the server told. */
+  private lost: Position = {};
   private replayed: Record<string, number> = {};
   /** What the server has accepted, and where it began (`true`: before the position). */
   private accepted: Record<string, Position | true> = {};
@@ -78,7 +78,7 @@ export class Session {
     this.accepted = {};
     if (!this.resumes) {
       this.position = {};
-      this.told = {};
+      this.lost = {};
       this.replayed = {};
       return { first, gap: first ? null : [] };
     }
@@ -88,8 +88,8 @@ export class Session {
       if (position[partition] === claimed[partition]) position[partition] = this.position[partition];
     }
     this.position = position;
-    // What lies past it is to come, and is not known.
-    for (const partition in this.told) if (!(this.told[partition] <= position[partition])) delete this.told[partition];
+    // A server that begins anew, lower.
+    for (const partition in this.lost) if (!(this.lost[partition] <= position[partition])) delete this.lost[partition];
     const goesOn: string[] = ext.subscriptions || [];
     for (const name of goesOn) if (accepted[name]) this.accepted[name] = accepted[name];
     for (const name in this.replayed) if (!this.accepted[name]) delete this.replayed[name];
@@ -106,17 +106,18 @@ export class Session {
   connected(reply: Envelope): boolean {
     const ext = reply.ext || {};
     if (!this.resumes) return false;
-    // A gap without a position lies in a replay.
-    let isNews = Object.keys(ext.position || {}).length === 0;
     for (const partition in ext.position) {
-      const upto = ext.position[partition];
-      this.position[partition] = Math.max(this.position[partition] || 0, upto);
-      if (ext.gap !== true || upto <= this.told[partition]) continue;
-      // Told again where a poll's reply and the stream that takes its place both say so.
-      this.told[partition] = upto;
+      this.position[partition] = Math.max(this.position[partition] || 0, ext.position[partition]);
+    }
+    if (ext.gap !== true) return false;
+    // Told again until the server knows that it arrived. One that does not say up to where is none that is known.
+    let isNews = !ext.lost;
+    for (const partition in ext.lost) {
+      if (ext.lost[partition] <= this.lost[partition]) continue;
+      this.lost[partition] = ext.lost[partition];
       isNews = true;
     }
-    return ext.gap === true && isNews;
+    return isNews;
   }
 
   /** A successful subscribe; true when what was to be replayed is not kept any more. */

@@ -88,9 +88,9 @@
     for (var partition in claimed) {
       if (ext.position[partition] === claimed[partition]) ext.position[partition] = this.position[partition];
     }
-    // What lies past it is to come, and is not known.
-    for (partition in this.told) {
-      if (!(this.told[partition] <= ext.position[partition])) delete this.told[partition];
+    // A server that begins anew, lower.
+    for (partition in this.lost) {
+      if (!(this.lost[partition] <= ext.position[partition])) delete this.lost[partition];
     }
     // The reply's own object: CometD's reload extension keeps the reply, and so the newest position with it.
     this.position = ext.position;
@@ -119,17 +119,19 @@
 
   WeftResume.prototype._connected = function (ext) {
     if (!this.active || !ext.position) return;
-    // A gap without a position lies in a replay.
-    var isNews = Object.keys(ext.position).length === 0;
     for (var partition in ext.position) {
-      var upto = ext.position[partition];
-      this.position[partition] = Math.max(this.position[partition] || 0, upto);
-      if (!ext.gap || upto <= this.told[partition]) continue;
-      // Told again where a poll's reply and the stream that takes its place both say so.
-      this.told[partition] = upto;
+      this.position[partition] = Math.max(this.position[partition] || 0, ext.position[partition]);
+    }
+    if (!ext.gap) return;
+    // Told again until the server knows that it arrived: `lost` says up to where messages are missing. One that does not
+    // say so is none that is known.
+    var isNews = !ext.lost;
+    for (partition in ext.lost) {
+      if (ext.lost[partition] <= this.lost[partition]) continue;
+      this.lost[partition] = ext.lost[partition];
       isNews = true;
     }
-    if (ext.gap && isNews) this._tell('gap', {});
+    if (isNews) this._tell('gap', {});
   };
 
   WeftResume.prototype._subscribed = function (subscription, ext) {
@@ -161,7 +163,7 @@
     this.active = false; // whether the server knows how
     this.position = null; // the newest processed, by partition
     this.claimed = null; // what the handshake under way says
-    this.told = {}; // up to where gaps were told, by partition
+    this.lost = {}; // up to where messages were missing, by partition
     this.replayed = {}; // the newest of each channel's replay
     this.subscriptions = {}; // what the server has accepted, with the position from which each counts
   };

@@ -32,6 +32,8 @@ pub(super) struct Session {
     /// Whether it can.
     resumes: bool,
     position: Position,
+    /// Up to where messages were missing, as the server told.
+    lost: Position,
     /// What the handshake under way says.
     claimed: Option<Position>,
     /// How far the replay of a channel has come.
@@ -63,6 +65,7 @@ impl Session {
             wanted,
             resumes: false,
             position: Position::new(),
+            lost: Position::new(),
             claimed: None,
             replayed: HashMap::new(),
             accepted: HashMap::new(),
@@ -140,7 +143,7 @@ impl Session {
         let claimed = self.claimed.take();
         let accepted = std::mem::take(&mut self.accepted);
         if !self.resumes {
-            (self.position, self.replayed) = Default::default();
+            (self.position, self.lost, self.replayed) = Default::default();
             return if before { Begun::Gap(Vec::new()) } else { Begun::First };
         }
         let mut position = position(json::member(ext, "position"));
@@ -152,6 +155,8 @@ impl Session {
                 *theirs = *ours;
             }
         }
+        // A server that begins anew, lower.
+        self.lost.retain(|partition, lost| position.get(partition).is_some_and(|start| *lost <= *start));
         self.position = position;
         let goes_on: Vec<_> = json::member(ext, "subscriptions").and_then(names).unwrap_or_default();
         self.replayed.retain(|pattern, _| goes_on.contains(pattern));
@@ -179,7 +184,16 @@ impl Session {
             let ours = self.position.entry(partition).or_default();
             *ours = number.max(*ours);
         }
-        json::member(ext, "gap").is_some_and(|gap| gap.get() == "true")
+        let gap = json::member(ext, "gap").is_some_and(|gap| gap.get() == "true");
+        let lost = position(json::member(ext, "lost"));
+        // One that does not say up to where is none that is known.
+        let mut is_news = lost.is_empty();
+        for (partition, number) in lost {
+            let told = self.lost.entry(partition).or_default();
+            is_news |= number > *told;
+            *told = number.max(*told);
+        }
+        gap && is_news
     }
 
     /// A successful subscribe; true when what was to be replayed is not kept any more.
@@ -333,5 +347,21 @@ mod tests {
         session.advise(&one(r#"{"advice":{"reconnect":"handshake","interval":1e15}}"#).advice.expect("advice"));
         assert_eq!(session.advised.timeout, Duration::from_secs(45));
         assert_eq!((session.advised.interval, session.advised.reconnect), (LONGEST_ADVICE, Reconnect::Handshake));
+    }
+
+    #[test]
+    fn a_gap_that_is_told_twice_is_one() {
+        let mut session = begun();
+        let mut told = |ext: &str| session.connected(&one(&format!(r#"{{"ext":{ext}}}"#)));
+        assert!(told(r#"{"gap":true,"lost":{"0":18},"position":{"0":20}}"#));
+        assert!(!told(r#"{"gap":true,"lost":{"0":18},"position":{"0":20}}"#));
+        // More is missing, although what is left begins at the same place.
+        assert!(told(r#"{"gap":true,"lost":{"0":19},"position":{"0":20}}"#));
+        assert!(!told(r#"{"position":{"0":25}}"#));
+        // That of a replay.
+        assert!(told(r#"{"gap":true,"position":{}}"#) && told(r#"{"gap":true,"position":{}}"#));
+        session.handshake_ext();
+        session.begin(&one(r#"{"ext":{"resume":true,"position":{"0":5}}}"#), true);
+        assert!(session.connected(&one(r#"{"ext":{"gap":true,"lost":{"0":6},"position":{"0":20}}}"#)), "anew, lower");
     }
 }

@@ -429,8 +429,8 @@ impl Engine for RedisNode {
         Ok(match &*reply.kind {
             "snapshot" => {
                 let (upto, truncated) = (Cursor::single(reply.position()?), reply.flag()?);
-                let (deliveries, gap) = (reply.deliveries()?, reply.flag()?);
-                Read::Snapshot(Snapshot { deliveries, upto, truncated, gap })
+                let (deliveries, lost) = (reply.deliveries()?, reply.maybe_position()?);
+                Read::Snapshot(Snapshot { deliveries, upto, truncated, lost })
             }
             "gap" => Read::Gap(reply::ended(request.session, reply.next()?)),
             "outdated" => Read::Outdated,

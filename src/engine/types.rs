@@ -249,6 +249,9 @@ pub struct Attached {
     pub subscriptions: Vec<Subscription>,
     /// The newest position of each subscription's log, in their order; zero for a log that is not there.
     pub heads: Vec<Position>,
+    /// Of each subscription, in their order: no other session is subscribed to its log, so that this node is told of its
+    /// messages without listening to it, as long as it holds the session. May be shorter: the others are not known.
+    pub alone: Vec<bool>,
     /// All that the logs hold past the cursor and the start of each subscription, in order of position, if that is little;
     /// `None` when it is to be read, because it is more, a log lacks some of it, or a replay comes before it.
     pub unread: Option<Vec<Arc<Delivery>>>,
@@ -395,8 +398,8 @@ pub struct Snapshot {
     pub upto: Cursor,
     /// A bound cut the read short: there is more.
     pub truncated: bool,
-    /// A log no longer holds all that the session missed. Only for sessions with [`Traits::resume`]: any other is ended.
-    pub gap: bool,
+    /// A log no longer holds all that the session missed; up to where. Told again by reads that begin below. Only for sessions with [`Traits::resume`]: any other is ended.
+    pub lost: Option<Position>,
 }
 
 /// Why a session ended.

@@ -10,6 +10,7 @@ use super::{RequestInfo, Server};
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message, Pattern};
 use crate::engine::{Claim, Cursor, PartitionId, Position, ReplayStart, ReplayWish, SessionId, Subscription, Traits};
+use crate::session::Gap;
 
 /// A [`Claim`] with its own cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,8 +163,8 @@ pub(super) fn with_ext(reply: Message, fields: &[(&str, String)]) -> Message {
 pub struct Notice {
     /// For a client that acknowledges: everything up to here was sent.
     pub ack: Option<Cursor>,
-    /// Messages are missing, and nothing more comes of what lies up to here.
-    pub gap: Option<Cursor>,
+    /// Messages are missing.
+    pub gap: Option<Gap>,
     /// Nothing more comes of what lies up to here.
     pub passed: Option<Cursor>,
 }
@@ -173,10 +174,12 @@ impl Notice {
         let mut fields = Vec::new();
         // One number, so one partition: the acknowledged position of several would need a table.
         fields.extend(self.ack.map(|sent| ("ack", sent.get(Default::default()).0.to_string())));
-        if self.gap.is_some() {
+        if let Some(gap) = &self.gap {
             fields.push(("gap", "true".to_owned()));
+            fields.extend((gap.lost != Cursor::default()).then(|| ("lost", written(&gap.lost))));
         }
-        fields.extend(self.passed.or(self.gap).map(|upto| ("position", written(&upto))));
+        let upto = self.passed.or(self.gap.map(|gap| gap.upto));
+        fields.extend(upto.map(|upto| ("position", written(&upto))));
         with_ext(reply, &fields)
     }
 }

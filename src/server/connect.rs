@@ -12,7 +12,7 @@ use crate::bayeux::advice::requested_timeout_ms;
 use crate::bayeux::json;
 use crate::bayeux::{Advice, BayeuxError, Message, Reconnect};
 use crate::engine::{Cursor, Ended, Engine, EngineError, Epoch, Link, PartitionId, SessionId, Touch, Traits};
-use crate::session::{AttachOutcome, Batch, Held, PollOutcome, Receipt};
+use crate::session::{AttachOutcome, Batch, Gap, Held, PollOutcome, Receipt};
 
 /// Bytes of a message id that are remembered as they are.
 const MAX_CONNECT_ID: usize = 64;
@@ -328,13 +328,13 @@ impl Server {
     }
 
     /// What a stream is told of a gap: the reply to a connect that it did not make.
-    pub fn tell_of_gap(&self, session: &SessionId, upto: Cursor) -> Message {
+    pub fn tell_of_gap(&self, session: &SessionId, gap: Gap) -> Message {
         let message = Message {
             channel: "/meta/connect".to_owned(),
             client_id: Some(session.as_str().to_owned()),
             ..Message::default()
         };
-        Notice { gap: Some(upto), ..Notice::default() }.put(message.accept())
+        Notice { gap: Some(gap), ..Notice::default() }.put(message.accept())
     }
 
     fn check_connect(&self, message: &Message, request: &RequestInfo, alone: bool) -> Result<Checked, Box<Message>> {

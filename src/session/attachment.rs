@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-pub use super::outbox::{End, Limits};
+pub use super::outbox::{End, Gap, Limits};
 use super::outbox::{Mode, State};
 use crate::bayeux::Pattern;
 use crate::engine::Subscription;
@@ -40,8 +40,8 @@ pub struct Batch {
     pub form: Form,
     /// They belong to a replay: they lie below what came before, and have a confirmation of their own.
     pub replayed: bool,
-    /// To be told first: messages are missing. Nothing more comes of what lies up to here.
-    pub gap: Option<Cursor>,
+    /// To be told first.
+    pub gap: Option<Gap>,
 }
 
 impl Batch {
@@ -98,6 +98,7 @@ impl Attachment {
             confirmed: cursor.into(),
             replaying: None,
             gap: None,
+            lost_replays: Vec::new(),
             version,
             subscriptions,
             end: None,
@@ -241,7 +242,10 @@ impl Attachment {
         let replayed = state.note_taken(&deliveries);
         let gap = state.gap.take();
         if let Some(told) = &gap {
-            state.sent.cursor.raise_all(told);
+            state.sent.cursor.raise_all(&told.upto);
+        }
+        for through in std::mem::take(&mut state.lost_replays) {
+            state.sent.raise_replay(&through);
         }
         if state.outbox.is_empty() && state.outbox.capacity() > 64 {
             state.outbox = VecDeque::new();

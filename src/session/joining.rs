@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::attachment::Attachment;
-use super::outbox::Mode;
+use super::outbox::{Gap, Mode};
 use crate::bayeux::Pattern;
 use crate::engine::{Cursor, Delivery, Position, Replayed, Snapshot, Subscription, Version};
 use crate::metrics::LogRead;
@@ -88,6 +88,10 @@ impl Attachment {
     pub(super) fn next_replay(&self) -> Option<ReplayPlan> {
         let state = self.state.lock();
         state.subscriptions.iter().find_map(|one| {
+            let is_lost = |lost: &Replayed| lost.pattern == one.pattern && lost.since == one.since;
+            if state.lost_replays.iter().any(is_lost) {
+                return None;
+            }
             let from = one.replay?.max(state.sent.replayed(&one.pattern, one.since).unwrap_or_default());
             let upto = match &self.ceiling {
                 Some(ceiling) => ceiling.replayed(&one.pattern, one.since).unwrap_or_default(),
@@ -116,11 +120,17 @@ impl Attachment {
         }
         if gap {
             // It lies below the position, which therefore stays where it is, and says nothing of it.
-            state.gap = Some(Cursor::default());
+            state.gap = Some(Gap::default());
         }
         let ReplayPlan { pattern, since, .. } = plan;
         if deliveries.is_empty() {
-            state.sent.raise_replay(&Replayed { pattern, since, upto: since });
+            let through = Replayed { pattern, since, upto: since };
+            // It is through once it was told of.
+            if gap {
+                state.lost_replays.push(through)
+            } else {
+                state.sent.raise_replay(&through)
+            }
             return false;
         }
         state.mode = Mode::Replaying;
@@ -147,7 +157,7 @@ impl Attachment {
     /// offered.
     pub(super) fn start_warm(&self, deliveries: Vec<Arc<Delivery>>, clock: Cursor) {
         if let Some(ticket) = self.begin_warm() {
-            self.finish_refresh(ticket, Some(&Snapshot { deliveries, upto: clock, truncated: false, gap: false }));
+            self.finish_refresh(ticket, Some(&Snapshot { deliveries, upto: clock, truncated: false, lost: None }));
         }
     }
 
@@ -174,10 +184,13 @@ impl Attachment {
         state.mode = Mode::Live;
         state.replaying = None;
         if let Some(snapshot) = snapshot {
-            if snapshot.gap {
+            if let Some(lost) = snapshot.lost {
                 // Up to the first message that is left: whoever is told so must not take that one for old.
                 let before_first = |first: &Arc<Delivery>| Cursor::single(Position(first.position.0.saturating_sub(1)));
-                state.gap = Some(snapshot.deliveries.first().map_or_else(|| snapshot.upto.clone(), before_first));
+                let upto = snapshot.deliveries.first().map_or_else(|| snapshot.upto.clone(), before_first);
+                // That of a replay, which is told with it, has to be told in any case.
+                let lost = if state.gap.is_some() { Cursor::default() } else { Cursor::single(lost) };
+                state.gap = Some(Gap { upto, lost });
             }
             for delivery in &snapshot.deliveries {
                 state.enqueue(delivery, &self.limits);
@@ -198,5 +211,84 @@ impl Attachment {
         drop(state);
         self.changed.notify_one();
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::outbox::Limits;
+    use super::*;
+    use crate::engine::{Attached, Epoch, LinkKind, SessionId, Traits};
+    use crate::hub::Receiver;
+
+    fn pattern() -> Pattern {
+        Pattern::parse("/a").expect("valid")
+    }
+
+    /// With a replay of `/a` due from 3 to 9.
+    fn attachment() -> Attachment {
+        let attached = Attached {
+            epoch: Epoch(1),
+            version: Version(1),
+            subscriptions: vec![Subscription { pattern: pattern(), since: Position(9), replay: Some(Position(3)) }],
+            heads: Vec::new(),
+            alone: Vec::new(),
+            unread: None,
+            clock: Cursor::single(Position(10)),
+            cursor: Cursor::single(Position(9)),
+            ceiling: None,
+            first: true,
+            traits: Traits::default(),
+        };
+        let limits = Limits { outbox_messages: 10, outbox_bytes: 1000 };
+        let member = crate::hub::MemberId::default();
+        Attachment::new(SessionId::random(), attached, LinkKind::Poll, None, member, limits)
+    }
+
+    fn finish_empty(attachment: &Attachment, gap: bool) -> bool {
+        let ticket = attachment.begin_refresh().expect("due");
+        let plan = attachment.next_replay().expect("a replay");
+        attachment.finish_replay(ticket, plan, Vec::new(), true, gap)
+    }
+
+    fn finish_live(attachment: &Attachment, lost: Option<Position>) {
+        let ticket = attachment.begin_refresh().expect("due");
+        let upto = Cursor::single(Position(20));
+        assert!(
+            attachment.finish_refresh(ticket, Some(&Snapshot { deliveries: Vec::new(), upto, truncated: false, lost }))
+        );
+    }
+
+    /// Nothing is left of a replay but the gap: it is not through before that is told.
+    #[test]
+    fn a_replay_of_which_nothing_is_left_is_told_of() {
+        let attachment = attachment();
+        assert!(!finish_empty(&attachment, true));
+        assert!(attachment.next_replay().is_none(), "not read again and again");
+        attachment.missed(false);
+        assert!(!finish_empty(&attachment, true), "found again, as nobody was told");
+        let before = attachment.sent();
+        finish_live(&attachment, None);
+        let batch = attachment.take(1000);
+        assert_eq!(batch.gap, Some(Gap::default()));
+        assert!(before.replays.is_empty());
+        assert_eq!(attachment.sent().replayed(&pattern(), Position(9)), Some(Position(9)));
+        attachment.untake(before);
+        assert!(!finish_empty(&attachment, true), "the reply that told it did not leave");
+    }
+
+    #[test]
+    fn the_gaps_of_a_replay_and_of_a_log_are_told_together() {
+        let both = attachment();
+        assert!(!finish_empty(&both, true));
+        finish_live(&both, Some(Position(15)));
+        // A client that was told of the second one before must not pass over the first.
+        let gap = Gap { upto: Cursor::single(Position(20)), lost: Cursor::default() };
+        assert_eq!(both.take(1000).gap, Some(gap));
+        let live = attachment();
+        assert!(!finish_empty(&live, false));
+        finish_live(&live, Some(Position(15)));
+        let gap = Gap { upto: Cursor::single(Position(20)), lost: Cursor::single(Position(15)) };
+        assert_eq!(live.take(1000).gap, Some(gap));
     }
 }

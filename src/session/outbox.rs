@@ -60,12 +60,23 @@ pub(super) struct State {
     /// The chunk of a replay that is in the outbox, and whether nothing comes after it.
     pub(super) replaying: Option<(Pattern, Position, bool)>,
     /// Not told yet: messages are missing.
-    pub(super) gap: Option<Cursor>,
+    pub(super) gap: Option<Gap>,
+    /// Replays that end with it: nothing is left of them but that.
+    pub(super) lost_replays: Vec<Replayed>,
     pub(super) version: Version,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) end: Option<End>,
     /// Where messages leave without waking the transport.
     pub(super) outlet: Option<Arc<dyn Outlet>>,
+}
+
+/// Messages are missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gap {
+    /// Nothing more comes of what lies up to here. Empty for a replay, which lies below the client's position.
+    pub upto: Cursor,
+    /// Up to where they are missing, by which a client knows a gap that it was told of; empty where that is not known.
+    pub lost: Cursor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +126,7 @@ impl State {
         self.replaying = None;
         // Found again by the next read.
         self.gap = None;
+        self.lost_replays = Vec::new();
         self.outbox.clear();
         self.outbox_bytes = 0;
         self.held.clear();

@@ -99,7 +99,7 @@ impl Sessions {
             self.metrics().log_read(ticket.reason());
             match store.read(request).await? {
                 Read::Snapshot(snapshot) => {
-                    if snapshot.gap {
+                    if snapshot.lost.is_some() {
                         self.metrics().gaps_told.inc();
                     }
                     if attachment.finish_refresh(ticket, Some(&snapshot)) {

@@ -17,7 +17,7 @@ use crate::engine::{
     Attach, AttachRequest, Claim, Control, ControlKind, EndedSession, Engine, EngineError, Epoch, Link, LinkKind,
     SessionId, Store, Version,
 };
-use crate::hub::{ControlSink, Hub, Receiver};
+use crate::hub::{ControlSink, Hub, Receiver, Told};
 use crate::metrics::Metrics;
 
 /// Attachments that are brought up to date at the same time.
@@ -235,7 +235,8 @@ impl Sessions {
         };
         let first = attached.first;
         let acks = attached.traits.ack && matches!(claim, Some(Claim::Ack(_)));
-        let (heads, unread) = (std::mem::take(&mut attached.heads), attached.unread.take());
+        let (heads, alone) = (std::mem::take(&mut attached.heads), std::mem::take(&mut attached.alone));
+        let unread = attached.unread.take();
         let clock = attached.clock.clone();
         let member = self.0.hub.member_id();
         let attachment =
@@ -244,11 +245,13 @@ impl Sessions {
         for pattern in attachment.patterns() {
             self.0.hub.join(member, &receiver, &pattern);
         }
-        // A node that listens already, and was given all that there is to read, need not ask.
+        // A node that is told already, and was given all that there is to read, need not ask.
         if let Some(unread) = unread {
             let plan = attachment.reading_plan();
-            let logs = plan.iter().zip(&heads).map(|((pattern, from), head)| (pattern, *head, *from));
-            if plan.len() == heads.len() && self.0.hub.is_warm(moment, logs) {
+            let alone = alone.iter().copied().chain(std::iter::repeat(false));
+            let logs = plan.iter().zip(&heads).zip(alone);
+            let logs = logs.map(|(((pattern, from), head), alone)| Told { pattern, head: *head, from: *from, alone });
+            if plan.len() == heads.len() && self.0.hub.start_warm(moment, logs) {
                 attachment.start_warm(unread, clock);
             }
         }

@@ -151,9 +151,9 @@ impl Stream {
         let mut cursor = self.held.sent().cursor;
         let batch = self.held.take(TAKE);
         server.metrics().delivered.inc_by(batch.deliveries.len() as u64);
-        if let Some(upto) = batch.gap {
+        if let Some(gap) = batch.gap {
             // No connect waits here whose reply could say it.
-            if let Some(told) = server.encode(server.tell_of_gap(self.held.session(), upto), &self.request).await {
+            if let Some(told) = server.encode(server.tell_of_gap(self.held.session(), gap), &self.request).await {
                 let _ = write!(chunk, "data: [{}]\r\n\r\n", String::from_utf8_lossy(&told));
             }
         }

@@ -131,17 +131,18 @@ describe('odd servers', { skip, concurrency: true }, () => {
     assert.ok(connects < 20, `${connects} connects`);
   });
 
-  test('a gap that is told twice is one, and that of a replay has no position', async (t) => {
-    const positions = [{ 0: 20 }, { 0: 20 }, {}, {}, { 0: 19 }, { 0: 30 }];
+  test('a gap that is told twice is one, and that of a replay does not say where', async (t) => {
+    const upto = (number, position) => ({ lost: { 0: number }, position: { 0: position } });
+    const gaps = [upto(18, 20), upto(18, 20), { position: {} }, { position: {} }, upto(17, 19), upto(19, 20), upto(29, 30)];
     const odd = await startOddServer(t, (message) => {
       if (message.channel === '/meta/handshake') return { ...usual(message), ext: { resume: true, position: { 0: 10 } } };
-      if (message.channel !== '/meta/connect' || message.advice?.timeout === 0 || !positions.length) return usual(message);
-      return { ...usual({ ...message, advice: { timeout: 0 } }), ext: { gap: true, position: positions.shift() } };
+      if (message.channel !== '/meta/connect' || message.advice?.timeout === 0 || !gaps.length) return usual(message);
+      return { ...usual({ ...message, advice: { timeout: 0 } }), ext: { gap: true, ...gaps.shift() } };
     });
     const { client, told } = open(t, odd.url, 'long-polling');
     client.connect();
     await until('its last connect', () => odd.seen.at(-1)?.ext?.position?.[0] === 30, { seen: () => odd.seen });
-    assert.equal(told.filter(({ name }) => name === 'gap').length, 4);
+    assert.equal(told.filter(({ name }) => name === 'gap').length, 5);
   });
 
   test('statuses of a gate are nobody\'s fault', async (t) => {

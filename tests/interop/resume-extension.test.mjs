@@ -96,33 +96,38 @@ test('a gap, and the end, are told', () => {
 
 test('a gap that is told twice is one', () => {
   const { resume, told } = connected(10);
-  const gap = (position) => ({ channel: '/meta/connect', successful: true, ext: { gap: true, position } });
+  const gap = (lost, position) =>
+    resume.incoming({ channel: '/meta/connect', successful: true, ext: { gap: true, ...lost, position } });
+  const upto = (number) => ({ lost: { 0: number } });
   // By a poll's reply, with the messages that are left, and by the stream that took the poll's place.
-  resume.incoming(gap({ 0: 20 }));
+  gap(upto(18), { 0: 20 });
   resume.incoming(message(21));
-  resume.incoming(gap({ 0: 20 }));
+  gap(upto(18), { 0: 20 });
   assert.deepEqual(told, [['gap', {}]]);
+  // More is missing, although what is left begins at the same place.
+  gap(upto(19), { 0: 20 });
+  assert.equal(told.length, 2);
   // Where messages come before their reply, the position is past it already.
   resume.incoming(message(31));
-  resume.incoming(gap({ 0: 30 }));
-  assert.equal(told.length, 2);
-  // That of a replay has no position.
-  resume.incoming(gap({}));
-  resume.incoming(gap({}));
-  assert.equal(told.length, 4);
+  gap(upto(28), { 0: 30 });
+  assert.equal(told.length, 3);
+  // That of a replay does not say.
+  gap({}, {});
+  gap({}, {});
+  assert.equal(told.length, 5);
   // The claim of a handshake that was under way.
   resume.outgoing({ channel: '/meta/handshake' });
-  resume.incoming(gap({ 0: 40 }));
+  gap(upto(40), { 0: 40 });
   const begin = (number) =>
     resume.incoming({ channel: '/meta/handshake', successful: true, ext: { resume: true, position: { 0: number } } });
   begin(31);
-  resume.incoming(gap({ 0: 40 }));
-  assert.equal(told.length - told.filter((what) => what === 'resumed').length, 5);
+  gap(upto(40), { 0: 40 });
+  assert.equal(told.length - told.filter((what) => what === 'resumed').length, 6);
   // A server that begins anew, lower.
   resume.outgoing({ channel: '/meta/handshake' });
   begin(5);
-  resume.incoming(gap({ 0: 20 }));
-  assert.equal(told.length - told.filter((what) => what === 'resumed').length, 6);
+  gap(upto(15), { 0: 20 });
+  assert.equal(told.length - told.filter((what) => what === 'resumed').length, 7);
 });
 
 test('a server that does not know it is left alone', () => {

@@ -334,6 +334,8 @@ impl Partition {
             version: session.version,
             subscriptions,
             heads: session.subscriptions.keys().map(head).collect(),
+            // To listen costs nothing here.
+            alone: Vec::new(),
             unread,
             clock: Cursor::single(clock),
             cursor: Cursor::single(start),

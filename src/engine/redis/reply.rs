@@ -155,7 +155,7 @@ pub(super) fn attach(said: &Bytes) -> Result<Attach, EngineError> {
 /// The fields of `scripts/attach.lua`, in their order.
 fn attached(said: &Bytes) -> Option<Attached> {
     // All but the last, which holds messages, are text without tabs.
-    let mut fields = said.strip_prefix(b"attached\t")?.splitn(11, |byte| *byte == b'\t');
+    let mut fields = said.strip_prefix(b"attached\t")?.splitn(12, |byte| *byte == b'\t');
     let mut next = || std::str::from_utf8(fields.next()?).ok();
     let number = |field: &str| field.parse::<u64>().ok();
     let (epoch, version) = (Epoch(number(next()?)?), Version(number(next()?)?));
@@ -172,12 +172,13 @@ fn attached(said: &Bytes) -> Option<Attached> {
     // The newest position of each log; zero for one that is not there.
     let heads = next()?.split(' ').map(|head| Position(head.parse().unwrap_or_default()));
     let heads = heads.take(subscriptions.len()).collect();
+    let alone = next()?.bytes().map(|flag| flag == b'1').collect();
     let unread = match fields.next()? {
         b"-" => None,
         // A copy: whoever keeps a message does not keep the rest.
         messages => Some(unread(Bytes::copy_from_slice(messages))?),
     };
-    Some(Attached { epoch, version, subscriptions, heads, unread, cursor, ceiling, first, clock, traits })
+    Some(Attached { epoch, version, subscriptions, heads, alone, unread, cursor, ceiling, first, clock, traits })
 }
 
 /// `<position> <length> <message>` each, log by log; in order of position, and each once.
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn attaches() {
-        let said = "attached\t3\t1\t1838487363846144\t9\t5 7 /b\n\t1\t12\tar\t/a 4 /b 5:6:g /c 8\t4  9\t-";
+        let said = "attached\t3\t1\t1838487363846144\t9\t5 7 /b\n\t1\t12\tar\t/a 4 /b 5:6:g /c 8\t4  9\t101\t-";
         let read = attached(said).expect("well formed");
         let pattern = |name| Pattern::parse(name).expect("valid");
         assert_eq!((read.epoch, read.version, read.first), (Epoch(3), Version(1), true));
@@ -307,17 +308,18 @@ mod tests {
         let expected = [(pattern("/a"), 4, None), (pattern("/b"), 5, Some(Position(6))), (pattern("/c"), 8, None)];
         assert!(subscriptions.eq(expected));
         assert_eq!((read.heads, read.unread), (vec![Position(4), Position(0), Position(9)], None));
+        assert_eq!(read.alone, [true, false, true]);
 
-        let bare = attached("attached\t1\t0\t0\t\t\t\t0\t\t\t\t").expect("well formed");
+        let bare = attached("attached\t1\t0\t0\t\t\t\t0\t\t\t\t\t").expect("well formed");
         assert!(bare.subscriptions.is_empty() && bare.heads.is_empty() && bare.ceiling.is_none() && !bare.first);
         assert_eq!(bare.unread, Some(Vec::new()));
         for foreign in [
             "",
             "attached",
             "attached\t1",
-            "attached\t1\t0\t0\t\t\t\t0\t\t\t",
-            "attached\tx\t0\t0\t\t\t\t0\t\t\t\t-",
-            "attached\t1\t0\t0\t\t\t\t0\t\t/a\t\t-",
+            "attached\t1\t0\t0\t\t\t\t0\t\t\t\t",
+            "attached\tx\t0\t0\t\t\t\t0\t\t\t\t\t-",
+            "attached\t1\t0\t0\t\t\t\t0\t\t/a\t\t\t-",
         ] {
             assert!(attached(foreign).is_none(), "{foreign}");
         }
@@ -325,7 +327,7 @@ mod tests {
 
     #[test]
     fn unread_messages() {
-        let with = |messages: &str| attached(&format!("attached\t1\t0\t0\t\t\t\t0\t\t/a 1 /* 1\t9 9\t{messages}"));
+        let with = |messages: &str| attached(&format!("attached\t1\t0\t0\t\t\t\t0\t\t/a 1 /* 1\t9 9\t\t{messages}"));
         let given = |messages| with(messages).and_then(|attached| attached.unread);
         let found = given("7 9 /b [1, 2]9 9 /a [\"\t\n\"]7 9 /b [1, 2]").expect("well formed");
         let found: Vec<_> = found.iter().map(|one| (one.position.0, one.channel.as_str(), &*one.array)).collect();

@@ -24,7 +24,7 @@ use crate::bayeux::message::{self, Message, ParseError};
 use crate::engine::{Cursor, EngineError, PartitionId, Reach};
 use crate::metrics::{Limit, Moved};
 use crate::server::{Bound, FrameOutcome, HeldConnect, Notice, OwnedClaim, RequestInfo, SocketClose};
-use crate::session::{Held, Step};
+use crate::session::{Gap, Held, Step};
 use crate::transport::answer::sentence;
 use crate::transport::spans::frame_span;
 use crate::transport::{Web, old_at};
@@ -45,7 +45,7 @@ pub(super) struct Connection {
     /// The client acknowledges by number: messages go out while a connect waits, and only the number confirms.
     acks: bool,
     /// To be told with the next connect: messages are missing.
-    gap: Option<Cursor>,
+    gap: Option<Gap>,
     /// The frames being processed. The next one waits until that is done: one order per connection.
     processing: Option<BoxFuture<'static, FrameOutcome>>,
     /// They are publishes only: others like them may be read ahead, to share the next step.

@@ -133,15 +133,38 @@ pub async fn a_gap_is_told_and_the_session_goes_on<F: Fixture>(_: F) {
     let other = publish(&engine, "/b", "5").await;
     let attached = attach_poll(&engine, &session, "1").await;
     let found = snapshot(&engine, &session, &attached).await;
-    assert!(found.gap);
+    assert!(found.lost.is_some());
     assert_eq!(positions(&found.deliveries), [kept[2], kept[3], other], "what is left comes all the same");
     assert_eq!(engine.touch(&session, None).await, Ok(Touch::Alive));
     // Told as long as the client has not moved past it.
     let again = attach_with(&engine, &session, "2", Claim::Position(&attached.cursor)).await;
-    assert!(snapshot(&engine, &session, &again).await.gap);
+    assert!(snapshot(&engine, &session, &again).await.lost.is_some());
     let at = Cursor::single(kept[1]);
     let past = attach_with(&engine, &session, "3", Claim::Position(&at)).await;
-    assert!(!snapshot(&engine, &session, &past).await.gap);
+    assert!(snapshot(&engine, &session, &past).await.lost.is_none());
+}
+
+/// What is left may begin at the same place when more is missing: a gap says up to where.
+pub async fn a_gap_says_up_to_where<F: Fixture>(_: F) {
+    let fixture = F::bounded(Bounds { log_entries: 2, ..Bounds::default() }).await;
+    let (engine, _feed) = fixture.node().await;
+    let session = session_with(&engine, RESUME, &["/quiet", "/busy"]).await;
+    let first = publish(&engine, "/quiet", "0").await;
+    let (mut all, mut told) = (Vec::new(), Vec::new());
+    for id in ["1", "2", "3"] {
+        for number in 0..4 {
+            all.push(publish(&engine, "/busy", &number.to_string()).await);
+        }
+        let attached = attach_poll(&engine, &session, id).await;
+        let found = snapshot(&engine, &session, &attached).await;
+        assert_eq!(found.deliveries.first().map(|delivery| delivery.position), Some(first));
+        assert_eq!(found.lost, all.len().checked_sub(3).map(|newest_lost| all[newest_lost]));
+        told.push(found.lost);
+        // However little of it is given.
+        let Read::Snapshot(cut) = read(&engine, &session, &attached, 1).await else { panic!("a snapshot") };
+        assert_eq!((positions(&cut.deliveries), cut.lost, cut.truncated), (vec![first], found.lost, true));
+    }
+    assert!(told.is_sorted() && told[0] < told[2], "{told:?}");
 }
 
 pub async fn a_new_session_goes_on_where_the_old_one_was(fixture: impl Fixture) {
@@ -161,7 +184,7 @@ pub async fn a_new_session_goes_on_where_the_old_one_was(fixture: impl Fixture) 
     ));
     let attached = attach_with(&engine, &session, "1", Claim::Position(&start)).await;
     let found = snapshot(&engine, &session, &attached).await;
-    assert!(!found.gap);
+    assert!(found.lost.is_none());
     assert_eq!(positions(&found.deliveries), missed, "and nothing of {foreign:?}: that is a new subscription");
     let next = publish(&engine, "/a", "6").await;
     assert_eq!(unread(&engine, &session, &attached).await, [&missed[..], &[next]].concat());
@@ -179,12 +202,12 @@ pub async fn a_new_session_is_told_what_it_cannot_know(fixture: impl Fixture) {
     let (session, _) = resumed(&engine, first, &["/a", "/b"]).await;
     let attached = attach_poll(&engine, &session, "1").await;
     let found = snapshot(&engine, &session, &attached).await;
-    assert!(found.gap);
+    assert!(found.lost.is_some());
     let at = found.upto;
     let next = attach_with(&engine, &session, "2", Claim::Position(&at)).await;
     let three = publish(&engine, "/b", "3").await;
     let found = snapshot(&engine, &session, &next).await;
-    assert_eq!((found.gap, positions(&found.deliveries)), (false, vec![three]));
+    assert_eq!((found.lost.is_some(), positions(&found.deliveries)), (false, vec![three]));
 }
 
 /// A session with resume may come back under another id: what is published meanwhile waits for it.
@@ -202,13 +225,13 @@ pub async fn a_log_waits_for_who_may_return(fixture: impl Fixture) {
     let (session, start) = resumed(&engine, first, &["/a"]).await;
     let attached = attach_with(&engine, &session, "1", Claim::Position(&start)).await;
     let found = snapshot(&engine, &session, &attached).await;
-    assert_eq!((found.gap, positions(&found.deliveries)), (false, vec![missed]));
+    assert_eq!((found.lost.is_some(), positions(&found.deliveries)), (false, vec![missed]));
     // Not for ever.
     pass(&engine, Duration::from_secs(500)).await;
     publish(&engine, "/a", "3").await;
     let (session, _) = resumed(&engine, missed, &["/a"]).await;
     let attached = attach_poll(&engine, &session, "1").await;
-    assert!(snapshot(&engine, &session, &attached).await.gap);
+    assert!(snapshot(&engine, &session, &attached).await.lost.is_some());
 }
 
 pub async fn a_log_does_not_wait_for_who_disconnected(fixture: impl Fixture) {
@@ -220,7 +243,7 @@ pub async fn a_log_does_not_wait_for_who_disconnected(fixture: impl Fixture) {
     let (session, _) = resumed(&engine, first, &["/a"]).await;
     let attached = attach_poll(&engine, &session, "1").await;
     let found = snapshot(&engine, &session, &attached).await;
-    assert_eq!((found.gap, found.deliveries.len()), (true, 0));
+    assert_eq!((found.lost.is_some(), found.deliveries.len()), (true, 0));
 }
 
 /// The answer was lost on the way, and the node tries again.

@@ -177,7 +177,7 @@ async fn is_what_a_read_gives(engine: &impl TestEngine, session: &SessionId, att
     match read(engine, session, attached, MANY).await {
         Read::Snapshot(snapshot) => {
             assert_eq!(&snapshot.deliveries, unread);
-            assert!(!snapshot.truncated && !snapshot.gap);
+            assert!(!snapshot.truncated && snapshot.lost.is_none());
         }
         // Tests of epochs and of ended sessions.
         Read::Stale | Read::Unknown | Read::Outdated => {}
@@ -342,6 +342,7 @@ suites!(
     delivery::claims_are_clamped_to_the_clock,
     delivery::a_position_is_where_it_starts,
     delivery::a_gap_is_told_and_the_session_goes_on,
+    delivery::a_gap_says_up_to_where,
     delivery::a_new_session_goes_on_where_the_old_one_was,
     delivery::a_new_session_is_told_what_it_cannot_know,
     delivery::a_log_waits_for_who_may_return,

@@ -125,7 +125,7 @@ pub async fn resubscribe_keeps_since(fixture: impl Fixture) {
 
 pub async fn subscribing_tells_the_attached_node_before_later_messages(fixture: impl Fixture) {
     let ((here, _here_feed), (there, mut feed)) = (fixture.node().await, fixture.node().await);
-    let session = session(&here, &["/a"]).await;
+    let (_another, session) = (session(&here, &["/a", "/b"]).await, session(&here, &["/a"]).await);
     let attached = attach_poll(&there, &session, "1").await;
     there.listen(&[pattern("/a")]).await.expect("listening");
     here.subscribe(&session, &pattern("/b"), MANY, None).await.expect("subscribed");

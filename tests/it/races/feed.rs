@@ -193,30 +193,3 @@ pub async fn logs_leave_the_feed_and_return(world: World) {
     node.publish("/a", 1).await;
     assert_eq!(answer(poll).await.delivered(), [1]);
 }
-
-/// Redis lost the subscribers of a log, and only one is back: the node that holds it is told alone. The other, held by a node
-/// that was passed over, gets everything with the first message after it is back, too.
-pub async fn who_was_passed_over_finds_the_hole(world: World) {
-    let SharedEngine::Redis(redis) = &world.engine else { return };
-    let (here, there) = world.two_nodes().await;
-    let (back, passed_over) = (here.session(&["/a"]).await, here.session(&["/a"]).await);
-    // Every node listens.
-    assert!(there.poll_now(&back, "1").await.is_empty());
-    assert!(here.poll_now(&back, "2").await.is_empty());
-    let waiting = here.poll(&passed_over, "1");
-    world.quiesce().await;
-    redis.ask::<()>(&["DEL", "{weft:0}:subscribers:/a"]).await;
-    world.advance(Duration::from_secs(140)).await;
-    let poll = there.poll(&back, "3");
-    world.quiesce().await;
-    here.publish("/a", 1).await;
-    assert_eq!(answer(poll).await.delivered(), [1]);
-    // Its next poll starts warm beside the other.
-    let poll = here.poll(&back, "4");
-    world.quiesce().await;
-    assert!(!waiting.is_finished(), "it is not told");
-    here.store.touch(&passed_over, None).await.expect("alive");
-    here.publish("/a", 2).await;
-    assert_eq!(answer(waiting).await.delivered(), [1, 2]);
-    assert_eq!(answer(poll).await.delivered(), [2]);
-}

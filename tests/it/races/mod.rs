@@ -2,6 +2,7 @@
 //! holds an engine call just before or just after it happens. Each runs on the memory engine, where time is paused, and on
 //! a real Redis.
 
+mod alone;
 mod confirm;
 mod delivery;
 mod feed;
@@ -192,12 +193,29 @@ impl TestNode {
         let creation = Creation { traits, ..Creation::new(&session, LIFETIME, 100) };
         self.store.create(creation).await.expect("created");
         for pattern in patterns {
-            self.subscribe(&session, pattern).await;
+            Box::pin(self.subscribe(&session, pattern)).await;
         }
         session
     }
 
+    /// A session that is the only one on its logs: on Redis its node need not listen to them.
+    async fn lone_session(&self, patterns: &[&str]) -> SessionId {
+        let session = self.session(&[]).await;
+        for pattern in patterns {
+            self.subscribe_alone(&session, pattern).await;
+        }
+        session
+    }
+
+    /// Beside somebody else, who never connects: so a node has to listen to the log.
     async fn subscribe(&self, session: &SessionId, pattern: &str) {
+        if matches!(self.backend, Backend::Redis(_)) {
+            self.subscribe_alone(&self.session(&[]).await, pattern).await;
+        }
+        self.subscribe_alone(session, pattern).await;
+    }
+
+    async fn subscribe_alone(&self, session: &SessionId, pattern: &str) {
         let pattern = Pattern::parse(pattern).expect("valid");
         self.store.subscribe(session, &pattern, 100, None).await.expect("subscribed");
     }
@@ -333,7 +351,7 @@ impl Answer {
         match outcome {
             PollOutcome::Deliver { batch, upto, receipt } => {
                 let (positions, form) = (positions(&batch.deliveries), batch.form);
-                let told = Told { positions, upto, gap: batch.gap, form, replayed: batch.replayed };
+                let told = Told { positions, upto, gap: batch.gap.map(|gap| gap.upto), form, replayed: batch.replayed };
                 Self::Messages(numbers(&batch.deliveries), receipt, told)
             }
             PollOutcome::Empty => Self::Empty,
@@ -445,8 +463,15 @@ races!(
     // Of the session layer alone, and long.
     memory: polls::two_tabs_no_storm;
     redis: rounds::idle_polls_cost_two_round_trips, rounds::polls_answered_on_many_nodes_read_nothing,
-        feed::who_was_passed_over_finds_the_hole;
+        alone::who_is_alone_listens_to_nothing, alone::the_only_subscriber_is_not_read_for_on_many_nodes,
+        alone::what_redis_forgot_of_a_subscriber_is_read_again;
     both:
+    alone::message_stored_during_a_lone_attach_wakes_poll,
+    alone::what_came_too_early_is_not_forgotten,
+    alone::company_arrives_during_the_attach,
+    alone::company_arrives_while_held,
+    alone::company_leaves_again,
+    alone::the_feed_breaks_around_a_lone_attach,
     polls::message_stored_during_attach_wakes_poll,
     polls::message_stored_during_warm_attach_wakes_poll,
     polls::what_waits_comes_with_a_warm_attach,

@@ -43,28 +43,31 @@ pub async fn idle_polls_cost_two_round_trips(world: World) {
     assert!(others <= CYCLES, "nothing but the word to the node that held the session before: {others}");
 }
 
-/// One subscriber whose polls go to one node after the other, each answered by a message: no node reads the log, although it
-/// has not heard of what others delivered.
+/// Polls go to one node after the other, each answered by a message, whether somebody else is subscribed or not: no node reads
+/// the log, although it has not heard of what others delivered.
 pub async fn polls_answered_on_many_nodes_read_nothing(world: World) {
     let SharedEngine::Redis(redis) = &world.engine else { return };
     let nodes = [world.node().await, world.node().await, world.node().await];
-    let session = nodes[0].session(&["/a"]).await;
-    const CYCLES: u64 = 30;
-    let mut before = calls(redis).await;
-    for number in 0..CYCLES + 3 {
-        // Once around, so that every node listens.
-        if number == 3 {
-            before = calls(redis).await;
+    for (alone, session) in [(false, nodes[0].session(&["/a"]).await), (true, nodes[0].lone_session(&["/b"]).await)] {
+        const CYCLES: u64 = 30;
+        let mut before = calls(redis).await;
+        for number in 0..CYCLES + 3 {
+            // Once around, so that every node listens, if it has to.
+            if number == 3 && !alone {
+                before = calls(redis).await;
+            }
+            let poll = nodes[number as usize % nodes.len()].poll(&session, &number.to_string());
+            world.quiesce().await;
+            let channel = if alone { "/b" } else { "/a" };
+            nodes[(number as usize + 1) % nodes.len()].publish(channel, number).await;
+            let answer = soon("the poll is answered", poll).await.expect("no panic");
+            let Answer::Messages(numbers, receipt, _) = answer else { panic!("messages, but {}", answer.name()) };
+            receipt.written();
+            assert_eq!(numbers, [number]);
         }
-        let poll = nodes[number as usize % nodes.len()].poll(&session, &number.to_string());
         world.quiesce().await;
-        nodes[(number as usize + 1) % nodes.len()].publish("/a", number).await;
-        let answer = soon("the poll is answered", poll).await.expect("no panic");
-        let Answer::Messages(numbers, receipt, _) = answer else { panic!("messages, but {}", answer.name()) };
-        receipt.written();
-        assert_eq!(numbers, [number]);
+        let (after, cycles) = (calls(redis).await, if alone { CYCLES + 3 } else { CYCLES });
+        assert_eq!(after.0 - before.0, 3 * cycles, "attach, publish and record; alone: {alone}");
+        println!("{cycles} cycles, alone {alone}: {} other commands", after.1 - before.1);
     }
-    world.quiesce().await;
-    let after = calls(redis).await;
-    assert_eq!(after.0 - before.0, 3 * CYCLES, "attach, publish and record");
 }

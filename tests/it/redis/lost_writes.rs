@@ -103,6 +103,50 @@ async fn a_hole_in_the_middle_is_told() {
     assert_eq!(node.touch(&here, None).await, Ok(Touch::Unknown));
 }
 
+/// As above, where what a read gives ends between the hole and the message that tells of it.
+#[tokio::test]
+async fn a_hole_beside_a_busy_log_is_told() {
+    for resume in [true, false] {
+        let redis = Redis::start().await;
+        let (node, _feed) = redis.node(|_| {}).await;
+        let here = SessionId::random();
+        let traits = Traits { resume, ..Traits::default() };
+        let creation = Creation { traits, ..Creation::new(&here, crate::contract::LIFETIME, MANY) };
+        node.create(creation).await.expect("created");
+        for name in ["/a", "/b"] {
+            node.subscribe(&here, &pattern(name), MANY, None).await.expect("subscribed");
+        }
+        let mut left = vec![publish(&node, "/a", "1").await];
+        redis.ask::<()>(&["DEL", "{weft:0}:head:/a"]).await;
+        publish(&node, "/a", "2").await;
+        session(&node, &["/a"]).await;
+        for number in 0..10 {
+            left.push(publish(&node, "/b", &number.to_string()).await);
+        }
+        left.push(publish(&node, "/a", "3").await);
+        let Attach::Attached(mut attached) = crate::contract::poll(&node, &here, "1").await else { panic!("there") };
+        let (mut found, mut told) = (Vec::new(), 0);
+        let ended = loop {
+            match crate::contract::read(&node, &here, &attached, 3).await {
+                Read::Snapshot(snapshot) => {
+                    found.extend(snapshot.deliveries.iter().map(|delivery| delivery.position));
+                    told += usize::from(snapshot.lost.is_some());
+                    attached.cursor = snapshot.upto;
+                    if !snapshot.truncated {
+                        break false;
+                    }
+                }
+                Read::Gap(_) => break true,
+                other => panic!("{other:?}"),
+            }
+        };
+        match resume {
+            true => assert_eq!((ended, told, found), (false, 1, left)),
+            false => assert!(ended, "a plain session that misses a message ends"),
+        }
+    }
+}
+
 const KEPT: Retention = Retention { age: Duration::from_secs(1000), length: 100 };
 
 async fn publish_kept(node: &RedisNode, number: u32) -> Position {

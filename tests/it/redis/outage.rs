@@ -150,7 +150,7 @@ async fn overflowing_feed_is_broken() {
         let redis = Redis::start().await;
         let (node, mut feed) =
             redis.node(|settings| (settings.feed_events, settings.feed_bytes) = (events, bytes)).await;
-        let session = session(&node, &["/a"]).await;
+        let (_another, session) = (session(&node, &["/a"]).await, session(&node, &["/a"]).await);
         assert!(matches!(feed.recv().await, Some(FeedEvent::Restored)));
         node.listen(&[pattern("/a")]).await.expect("listening");
         for number in 0..20 {

@@ -69,17 +69,17 @@ impl Partition {
         }
         let is_told = session.traits.resume;
         match self.snapshot(request) {
-            Some(snapshot) if is_told || !snapshot.gap => Read::Snapshot(snapshot),
+            Some(snapshot) if is_told || snapshot.lost.is_none() => Read::Snapshot(snapshot),
             _ => self.end(request.session, Ended::Gap, announcer).map_or(Read::Unknown, Read::Gap),
         }
     }
 
     /// All logs of the request at this moment; `None` when one of them is not there.
     fn snapshot(&self, request: &ReadRequest<'_>) -> Option<Snapshot> {
-        let (mut found, mut gap): (Vec<&Arc<Delivery>>, _) = (Vec::new(), false);
+        let (mut found, mut lost): (Vec<&Arc<Delivery>>, _) = (Vec::new(), None);
         for (pattern, from) in request.from {
             let tail = self.logs.get(pattern)?.past(*from);
-            gap |= tail.gap;
+            lost = lost.max(tail.gap.then_some(tail.whole_past));
             // One more than may be given tells that there is more. What lies past a log's cut lies past the cut of all
             // logs together, because that many messages lie before it.
             found.extend(tail.deliveries.take(request.max_messages + 1));
@@ -96,7 +96,7 @@ impl Partition {
         let deliveries: Vec<_> = found[..count].iter().map(|delivery| Arc::clone(delivery)).collect();
         let last = deliveries.last().map(|delivery| delivery.position);
         let upto = if truncated { last.unwrap_or_default() } else { self.clock };
-        Some(Snapshot { deliveries, upto: Cursor::single(upto), truncated, gap })
+        Some(Snapshot { deliveries, upto: Cursor::single(upto), truncated, lost })
     }
 }
 

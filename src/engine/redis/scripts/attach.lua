@@ -5,8 +5,8 @@
 --        11 up to where, 12 messages and 13 bytes that are given at the most
 -- gives  unknown | late | closed
 --        | attached, epoch, version, start, ceiling or '', ceiling of replays, first: 1 | '', clock, traits,
---          "pattern since ...", "head ...", all that is to be read, as "position length message" each, or '-' for what is
---          to be read apart: with tabs between them
+--          "pattern since ...", "head ...", for each subscription whether its log has no other subscriber: 1 | 0, all that is
+--          to be read, as "position length message" each, or '-' for what is to be read apart: with tabs between them
 -- cost   a step for each subscription, and for each message given or found to be too large
 local REMEMBERED_IDS = 8        -- connect ids that are remembered, to know late copies of old connects
 local REMEMBERED_FOR = 60000    -- for how long
@@ -14,6 +14,7 @@ local WRITES_THAT_CONFIRM = 3   -- complete writes after which a repeated reply 
 local CROSSING = 2000           -- after a stream opened, a poll may still come that was sent before
 local SLOTS = -- as many; their names are not put together each time
   { [0] = 'recent0', 'recent1', 'recent2', 'recent3', 'recent4', 'recent5', 'recent6', 'recent7' }
+local ALONE = 16                -- subscriptions of a session beyond which nobody asks who else there is
 local UNREAD, UNREAD_BYTES = tonumber(ARGV[12]), tonumber(ARGV[13]) -- what is given of the logs, at the most
 local FIGHT, FIGHT_WINDOW = 3, 10000 -- streams that take a session from each other so often are two tabs
 
@@ -278,6 +279,19 @@ local function unread()
   return table.concat(given)
 end
 
+-- Of these logs the publisher tells only the node of the only subscriber, which need not listen to them (`publish.lua`).
+local function alone()
+  if patterns > ALONE then return '' end
+  local flags = {}
+  for index = 1, patterns do
+    local members = root .. 'subscribers:' .. subscribed[2 * index - 1]
+    local is_alone = redis.call('SCARD', members) == 1 and redis.call('SISMEMBER', members, id) == 1
+    flags[index] = is_alone and '1' or '0'
+  end
+  return table.concat(flags)
+end
+
+local waiting = unread()
 return table.concat({ 'attached', epoch, fields.version, text(start), ceiling and text(ceiling) or '',
   ceiling and fields.pending_replays or '', first and '1' or '', text(top), fields.traits,
-  table.concat(subscribed, ' '), table.concat(heads, ' '), unread() }, '\t')
+  table.concat(subscribed, ' '), table.concat(heads, ' '), waiting == '-' and '' or alone(), waiting }, '\t')

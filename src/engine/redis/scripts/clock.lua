@@ -24,6 +24,11 @@ local function lingers(pattern)
   return (tonumber(redis.call('GET', root .. 'lingers:' .. pattern) or nil) or 0) > now()
 end
 
+-- A key lives for so many seconds at least. Never less than before: another node may have longer time-outs.
+local function extend(key, life)
+  if redis.call('TTL', key) < life then redis.call('EXPIRE', key, life) end
+end
+
 -- Moves the clock on by `count` positions; gives the first of them.
 local function tick(at, count)
   local first = math.max(clock() + 1, at * 1024)

@@ -28,24 +28,24 @@ local function remember()
   redis.call('SET', root .. 'seen:since', text(at), 'PX', 3 * window)
 end
 
--- Nodes listen to the logs of polls that they held, as the next one may come to them. Of a log with one subscriber only the
--- node has to know that holds it now; if none does, the next attach brings what waits. It is told on the connection on which
--- the log is announced, too.
+-- Of a log with one subscriber only the node is told that holds it now, which need not listen to the log; if none does, the
+-- next attach brings what waits. It is told on the connection on which logs are announced, too.
+local era
 local function announce_entry(pattern, words)
-  local channel = announce .. 'log:' .. pattern
-  if tonumber(redis.call('PUBSUB', 'NUMSUB', channel)[2]) > 1
-    and redis.call('SCARD', root .. 'subscribers:' .. pattern) == 1 then
-    local id = redis.call('SRANDMEMBER', root .. 'subscribers:' .. pattern)
-    local era, node = unpack(redis.call('HMGET', root .. 'session:' .. id, 'era', 'node'))
+  local members = root .. 'subscribers:' .. pattern
+  if redis.call('SCARD', members) == 1 then
+    local session = root .. 'session:' .. redis.call('SRANDMEMBER', members)
+    local era_of, node = unpack(redis.call('HMGET', session, 'era', 'node'))
+    era = era or redis.call('GET', root .. 'era') or '0'
     -- Of a session that is no more nothing is known.
-    if era and era == (redis.call('GET', root .. 'era') or '0') then
+    if era_of == era then
       if node and node ~= '' then
         redis.call('PUBLISH', announce .. 'node:' .. node, 'log ' .. pattern .. ' ' .. words)
       end
       return
     end
   end
-  redis.call('PUBLISH', channel, words)
+  redis.call('PUBLISH', announce .. 'log:' .. pattern, words)
 end
 
 local function append(pattern, previous, message, kept_age, kept_length)
@@ -74,11 +74,11 @@ local function append(pattern, previous, message, kept_age, kept_length)
   local slice = oldest / 4
   if fresh or math.floor(at / slice) ~= math.floor(previous / 1024 / slice) then
     redis.call('XTRIM', log, 'MINID', '~', text(math.max(at - oldest, 0) * 1024))
-    redis.call('EXPIRE', log, life)
-    redis.call('EXPIRE', root .. 'head:' .. pattern, life)
+    extend(log, life)
+    extend(root .. 'head:' .. pattern, life)
     if kept_age then
       redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
-      if redis.call('TTL', kept_key) < life then redis.call('EXPIRE', kept_key, life) end
+      extend(kept_key, life)
     end
   end
   -- Without a subscriber nothing but what is retained has to be there.

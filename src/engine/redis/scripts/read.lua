@@ -1,95 +1,113 @@
 -- Reads logs as one snapshot, in order of position, each message once.
 -- ARGV   3 session, 4 epoch, 5 version, 6 messages and 7 bytes at the most (but at least one message); then for each
 --        log: pattern, position after which to read
--- gives  {snapshot, position up to which nothing is missing, truncated: 1 | '', {position, message, ...}, gap: 1 | ''}
---        | {gap, {pattern, ...}}: the session was ended | {outdated} | {stale} | {unknown}
--- cost   a step for each log, and for each entry that is given
+-- gives  {snapshot, position up to which nothing is missing, truncated: 1 | '', {position, message, ...}, position up to
+--        which messages are lost or ''} | {gap, {pattern, ...}}: the session was ended | {outdated} | {stale} | {unknown}
+-- cost   a step for each log that holds more, and for each entry that is looked at: up to four times what may be given, or
+--        one of each log
 local id, max_messages, max_bytes = ARGV[3], tonumber(ARGV[6]), tonumber(ARGV[7])
 local found = session(id, { 'epoch', 'version', 'traits' })
 if not found then return { 'unknown' } end
 if found.epoch ~= ARGV[4] then return { 'stale' } end
 if found.version ~= ARGV[5] then return { 'outdated' } end
-
-local entries, known, held = {}, {}, 0
 -- A session that can be told of a gap is not ended by it.
-local is_told, gap = string.find(found.traits, 'r') ~= nil, false
--- What lies past it was left in some log.
-local cut = math.huge
--- Of each log: so much of many logs that it is enough for all, and a bound for what is looked at in vain.
-local logs = (#ARGV - 7) / 2
-local most, most_bytes = math.ceil(4 * max_messages / logs), math.ceil(4 * max_bytes / logs)
-most, most_bytes = math.max(4, math.min(max_messages, most)), math.min(max_bytes, most_bytes)
+local is_told = string.find(found.traits, 'r') ~= nil
 
--- Keeps no more than can be given, however many logs there are; later logs are read up to what was kept.
+-- The logs that hold more than was read of them: the least far read one last.
+local behind, lost = {}, {}
+for begin = 8, #ARGV, 2000 do
+  local keys = {}
+  for index = begin, math.min(begin + 1998, #ARGV), 2 do keys[#keys + 1] = root .. 'head:' .. ARGV[index] end
+  for offset, head in ipairs(redis.call('MGET', unpack(keys))) do
+    local pattern, from = ARGV[begin + 2 * offset - 2], ARGV[begin + 2 * offset - 1]
+    if not head then
+      if not is_told then return { 'gap', finish(id, 'gap') or {} } end
+      -- Redis lost it: it begins anew, so that this is told once.
+      although_memory_is_short()
+      enter(pattern, id, now(), text(clock()))
+      lost.log = clock()
+    elseif tonumber(head) > tonumber(from) then
+      behind[#behind + 1] = { log = root .. 'log:' .. pattern, head = tonumber(head), last = tonumber(from) }
+    end
+  end
+end
+table.sort(behind, function(one, other) return one.last > other.last end)
+
+local entries, known, held, first = {}, {}, 0, math.huge
+-- What lies past it is not given, and found again by the next read.
+local cut = math.huge
+-- Few at first, as nobody knows how large they are.
+local least, looked, looked_bytes = #behind > 4 and 1 or 4, 0, 0
+
+-- Reads on in a log; notes what is missing there. Each entry names the one before it.
+local function advance(log)
+  local step, bytes = log.step or least, 0
+  local chunk = redis.call('XRANGE', log.log, '(' .. text(log.last) .. '-0', '+', 'COUNT', step)
+  for _, entry in ipairs(chunk) do
+    local position, before, message = string.match(entry[1], '^%d+'), tonumber(entry[2][2]), entry[2][4]
+    if before > log.last then lost[#lost + 1] = { past = log.last, upto = before } end
+    log.last, bytes = tonumber(position), bytes + #message
+    if not known[position] then
+      known[position] = true
+      entries[#entries + 1] = { log.last, position, message }
+      held, first = held + #message, math.min(first, log.last)
+    end
+  end
+  looked, looked_bytes = looked + #chunk, looked_bytes + bytes
+  if #chunk < step then
+    if log.last < log.head then lost[#lost + 1] = { past = log.last, upto = log.head } end
+    log.last = math.huge
+  else
+    -- More at a time, if by the size of these that is no large part of what may be given.
+    log.step = math.max(1, math.min(16, 2 * step, math.ceil(max_bytes / 4 / (bytes / step))))
+  end
+  return log.last < log.head
+end
+
+-- Keeps no more than can be given.
 local function prune()
   table.sort(entries, function(one, other) return one[1] < other[1] end)
   local count, bytes = 0, 0
   for index, entry in ipairs(entries) do
     bytes = bytes + #entry[3]
-    if index > max_messages or (index > 1 and bytes > max_bytes) then break end
+    if entry[1] > cut or index > max_messages or (index > 1 and bytes > max_bytes) then break end
     count, held = index, bytes
   end
-  if count == #entries then return end
-  cut = math.min(cut, entries[count][1])
+  if count < #entries then cut = math.min(cut, entries[count][1]) end
   for index = #entries, count + 1, -1 do entries[index] = nil end
 end
 
--- Takes what one log holds past `from`; notes when it no longer reaches back so far.
-local function take(pattern, from)
-  local head = tonumber(redis.call('GET', root .. 'head:' .. pattern) or nil)
-  if not head then
-    gap = true
-    -- Redis lost it: it begins anew, so that this is told once.
-    if is_told then
-      although_memory_is_short()
-      enter(pattern, id, now(), text(clock()))
+-- Goes on where the least was read, until there is enough up to there.
+local room, goes_on = 1, #behind > 0
+while goes_on do
+  local log = table.remove(behind)
+  if advance(log) then
+    local low, high = 1, #behind + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if behind[middle].last > log.last then low = middle + 1 else high = middle end
     end
-    return
+    table.insert(behind, low, log)
   end
-  if head <= tonumber(from) then return end
-  local log, last, messages, bytes, step = root .. 'log:' .. pattern, from, 0, 0, logs > 4 and 1 or 4
-  local top = '+'
-  if cut < math.huge then
-    -- What lies past the cut is not given now, and must not be passed over unseen when it is: its predecessor tells.
-    top = text(cut) .. '-0'
-    local first = redis.call('XRANGE', log, '(' .. from .. '-0', '+', 'COUNT', 1)[1]
-    if not first or tonumber(first[2][2]) > tonumber(from) then gap = true end
+  if #entries > room * max_messages or held > room * max_bytes then
+    prune()
+    -- Not for each that follows.
+    room = 2
   end
-  repeat
-    local chunk = redis.call('XRANGE', log, '(' .. last .. '-0', top, 'COUNT', step)
-    for _, entry in ipairs(chunk) do
-      local position, message = string.match(entry[1], '^%d+'), entry[2][4]
-      -- Each names the one before it.
-      if tonumber(entry[2][2]) > tonumber(last) then gap = true end
-      messages, bytes, last = messages + 1, bytes + #message, position
-      if not known[position] then
-        known[position] = true
-        entries[#entries + 1] = { tonumber(position), position, message }
-        held = held + #message
-      end
-    end
-    -- Of a log that is read in part, a later read tells whether it reaches back.
-    if #chunk < step then
-      gap = gap or (top == '+' and tonumber(last) < head)
-      return
-    end
-    -- As many as may still fit, by the size of those before; few, as large ones may follow small ones.
-    local fit = math.ceil((most_bytes - bytes) / (bytes / messages))
-    step = math.max(1, math.min(16, fit, most - messages + 1))
-  until messages > most or bytes > most_bytes
-  if tonumber(last) < head then cut = math.min(cut, tonumber(last)) end
+  local next = behind[#behind]
+  local tired = looked > 4 * max_messages or looked_bytes > 4 * max_bytes
+  goes_on = next and next.last < cut and not (tired and first <= next.last)
 end
-
-for index = 8, #ARGV, 2 do
-  take(ARGV[index], ARGV[index + 1])
-  if gap and not is_told then return { 'gap', finish(id, 'gap') or {} } end
-  if #entries > 2 * max_messages or held > 2 * max_bytes then prune() end
-end
-
+if #behind > 0 then cut = math.min(cut, behind[#behind].last) end
 prune()
-local flat, upto, truncated = {}, nil, cut < math.huge
-for _, entry in ipairs(entries) do
-  if entry[1] > cut then break end
-  flat[#flat + 1], flat[#flat + 2], upto = entry[2], entry[3], entry[2]
+
+local truncated = cut < math.huge
+local flat, upto = {}, truncated and entries[#entries][1] or clock()
+for _, entry in ipairs(entries) do flat[#flat + 1], flat[#flat + 2] = entry[2], entry[3] end
+-- What is missing past the end is found again from there.
+local gap = lost.log
+for _, hole in ipairs(lost) do
+  if hole.past < upto then gap = math.max(gap or 0, hole.upto) end
 end
-return { 'snapshot', truncated and upto or text(clock()), truncated and '1' or '', flat, gap and '1' or '' }
+if gap and not is_told then return { 'gap', finish(id, 'gap') or {} } end
+return { 'snapshot', text(upto), truncated and '1' or '', flat, gap and text(gap) or '' }

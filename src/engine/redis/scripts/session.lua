@@ -44,20 +44,40 @@ local function lasting(pattern)
   return ttl + math.ceil((retained(pattern) or 0) / 1000 * 1.25)
 end
 
+-- Lets the node that holds a session listen to its logs, and read what came meanwhile, as if it had subscribed to something.
+local function reread(id)
+  local found = session(id, { 'node' })
+  if not found then return end
+  tell(found.node, 'resubscribed ' .. id .. ' ' .. redis.call('HINCRBY', session_key(id), 'version', 1))
+end
+
+-- Adds to the subscribers of a log; gives whether the session was none of them. A node need not listen to the log of an only
+-- subscriber (`publish.lua`), which ends here.
+local function add_member(pattern, id)
+  local members = root .. 'subscribers:' .. pattern
+  if redis.call('SADD', members, id) == 0 then return false end
+  if redis.call('SCARD', members) == 2 then
+    for _, other in ipairs(redis.call('SMEMBERS', members)) do
+      if other ~= id then reread(other) end
+    end
+  end
+  return true
+end
+
 -- A session is a subscriber from now on; the first one of a pattern makes its log, which begins at `since`. The log of a
 -- retained channel goes on where it ends, should its head be lost: whatever was published since is in it.
 local function enter(pattern, id, at, since)
   local life = lasting(pattern)
-  redis.call('SADD', root .. 'subscribers:' .. pattern, id)
-  redis.call('EXPIRE', root .. 'subscribers:' .. pattern, ttl)
+  add_member(pattern, id)
+  extend(root .. 'subscribers:' .. pattern, ttl)
   if redis.call('EXISTS', root .. 'head:' .. pattern) == 0 then
     local last = retained(pattern) and redis.call('XREVRANGE', root .. 'log:' .. pattern, '+', '-', 'COUNT', 1)[1]
     redis.call('SET', root .. 'head:' .. pattern, last and string.match(last[1], '^%d+') or since)
   end
-  redis.call('EXPIRE', root .. 'head:' .. pattern, life)
-  redis.call('EXPIRE', root .. 'log:' .. pattern, life)
+  extend(root .. 'head:' .. pattern, life)
+  extend(root .. 'log:' .. pattern, life)
   redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
-  redis.call('EXPIRE', root .. 'logs', ttl)
+  extend(root .. 'logs', ttl)
 end
 
 local function forget(pattern)
@@ -74,8 +94,8 @@ local function leave(pattern, id, may_return)
   -- Half a key's life: as long as an entry's.
   if may_return then
     redis.call('SET', root .. 'lingers:' .. pattern, text(now() + ttl * 500), 'EX', ttl)
-    redis.call('EXPIRE', root .. 'head:' .. pattern, lasting(pattern))
-    redis.call('EXPIRE', root .. 'log:' .. pattern, lasting(pattern))
+    extend(root .. 'head:' .. pattern, lasting(pattern))
+    extend(root .. 'log:' .. pattern, lasting(pattern))
   end
   if redis.call('EXISTS', members) == 0 and not retained(pattern) and not lingers(pattern) then forget(pattern) end
 end
@@ -105,18 +125,19 @@ local function heard_of(id, at, life, due)
   redis.call('ZADD', root .. 'deadlines', text(at + life), id)
   -- Later than it would be now: the clock was put back, or their life was longer.
   if due and at < due and due <= tonumber(extension(at)) then return end
-  redis.call('EXPIRE', session_key(id), ttl)
-  redis.call('EXPIRE', subscriptions_key(id), ttl)
+  extend(session_key(id), ttl)
+  extend(subscriptions_key(id), ttl)
   redis.call('HSET', session_key(id), 'extend_at', extension(at))
   local patterns = redis.call('HKEYS', subscriptions_key(id))
   spent = spent + #patterns
   for _, pattern in ipairs(patterns) do
-    redis.call('SADD', root .. 'subscribers:' .. pattern, id)
+    -- Redis had lost it: messages may have passed by its node.
+    if add_member(pattern, id) then reread(id) end
     redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
-    redis.call('EXPIRE', root .. 'subscribers:' .. pattern, ttl)
+    extend(root .. 'subscribers:' .. pattern, ttl)
     local life = lasting(pattern)
-    redis.call('EXPIRE', root .. 'head:' .. pattern, life)
-    redis.call('EXPIRE', root .. 'log:' .. pattern, life)
+    extend(root .. 'head:' .. pattern, life)
+    extend(root .. 'log:' .. pattern, life)
   end
 end
 

@@ -65,8 +65,9 @@ pub struct Cluster {
 impl Cluster {
     pub fn start(programs: &Programs, kind: Kind, nodes: usize) -> Result<Self> {
         let redis = if kind.on_redis() { Some(Redis::start()?) } else { None };
-        let nodes = (0..nodes).map(|_| Server::start(programs, kind, redis.as_ref(), 0)).collect::<Result<_>>()?;
-        Ok(Self { kind, nodes, redis })
+        let workers = workers_of(nodes);
+        let nodes = (0..nodes).map(|_| Server::start(programs, kind, redis.as_ref(), 0, workers));
+        Ok(Self { kind, nodes: nodes.collect::<Result<_>>()?, redis })
     }
 
     /// As the load generator takes it.
@@ -82,6 +83,11 @@ impl Cluster {
     }
 }
 
+/// How many threads one of so many nodes gets: they share the machine. The peers are processes of one thread.
+pub fn workers_of(nodes: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, |all| (all.get() / nodes.max(1)).max(1))
+}
+
 /// One node.
 pub struct Server {
     pub url: String,
@@ -89,10 +95,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on this port (0 for a free one), and waits until it serves.
-    pub fn start(programs: &Programs, kind: Kind, redis: Option<&Redis>, port: u16) -> Result<Self> {
+    /// Starts it on this port (0 for a free one), and waits until it serves. Of the peers `workers` says nothing.
+    pub fn start(programs: &Programs, kind: Kind, redis: Option<&Redis>, port: u16, workers: usize) -> Result<Self> {
         let mut command = match kind {
-            Kind::Weft | Kind::WeftRedis => return Self::start_weft(programs, redis, port),
+            Kind::Weft | Kind::WeftRedis => return Self::start_weft(programs, redis, port, workers),
             Kind::Floor => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.args(["--floor", &port.to_string()]);
@@ -115,12 +121,12 @@ impl Server {
     }
 
     /// Weft says in a file where it serves.
-    fn start_weft(programs: &Programs, redis: Option<&Redis>, port: u16) -> Result<Self> {
+    fn start_weft(programs: &Programs, redis: Option<&Redis>, port: u16, workers: usize) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let ready = folder.path().join("ready.json");
         let mut command = Command::new(&programs.weft);
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--internal-listen", "127.0.0.1:0"]);
-        command.args(["--log-level", "warn", "--ready-file"]).arg(&ready);
+        command.args(["--log-level", "warn", "--ready-file"]).arg(&ready).env("WEFT_WORKERS", workers.to_string());
         if let Some(redis) = redis {
             command.args(["--redis-url", &format!("redis://127.0.0.1:{}/0", redis.port)]);
         }

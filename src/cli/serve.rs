@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::from(MISUSED);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(config.workers) {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&anyhow::Error::new(error).context("cannot start"));
@@ -58,6 +58,16 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
             let misused = matches!(error.downcast_ref(), Some(NodeError::Config(_)));
             ExitCode::from(if misused { MISUSED } else { FAILED })
         }
+    }
+}
+
+/// One thread that serves needs no others to share its work with, which costs less.
+fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    use tokio::runtime::Builder;
+    match workers {
+        0 => Builder::new_multi_thread().enable_all().build(),
+        1 => Builder::new_current_thread().enable_all().build(),
+        more => Builder::new_multi_thread().worker_threads(more).enable_all().build(),
     }
 }
 

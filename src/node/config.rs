@@ -20,6 +20,9 @@ use crate::{listen, server, session, transport};
 /// No duration makes sense beyond it, and sums of them must not overflow.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
+/// More threads than any machine has use for.
+const MAX_WORKERS: usize = 1024;
+
 /// Everything that a node can be told. Each field has a default; `weft check-config` prints the result.
 #[derive(Debug, Clone, PartialEq, Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -77,6 +80,9 @@ pub struct Config {
     /// How often an idle event stream gets a comment.
     #[serde(deserialize_with = "duration", serialize_with = "write_duration")]
     pub eventsource_ping: Duration,
+    /// Threads that serve clients; 0 for one for each CPU that the process may use. Where several nodes share a machine,
+    /// each needs no more than its share.
+    pub workers: usize,
     /// Near this many bytes of resident memory a node is not ready for new clients; 0 for what its container may use.
     pub memory_limit_bytes: usize,
     /// Whether the public listener shows a page at `/`, with a chat and a live view, and what it needs.
@@ -195,6 +201,7 @@ impl Default for Config {
             idempotency_window: Duration::from_secs(60),
             retention: Vec::new(),
             services: ServicesConfig::default(),
+            workers: 0,
             memory_limit_bytes: 0,
             page: true,
             engine: EngineKind::Auto,
@@ -266,6 +273,9 @@ impl Config {
         }
         if self.listen == self.internal_listen && self.listen.port() != 0 {
             return wrong("internal_listen", "must differ from `listen`");
+        }
+        if self.workers > MAX_WORKERS {
+            return wrong("workers", &format!("must be at most {MAX_WORKERS}"));
         }
         self.log.check()?;
         if self.mounts.is_empty() {

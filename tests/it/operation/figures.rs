@@ -97,7 +97,9 @@ async fn figures_count_what_happens() {
     on_socket.subscribe("/a").await;
     let mut socket = RawSocket::open(public, MOUNT).await;
     socket.send_text(&on_socket.connect_message("bind", "websocket").to_string()).await;
-    let streaming = Client::connected(public).await;
+    // Beside the other, so that the log has to be listened to, and read.
+    let mut streaming = Client::connected(public).await;
+    streaming.subscribe("/a").await;
     let _stream = EventStream::open(public, &streaming.id, None).await;
     let polling = Client::connected(public).await;
     let _poll = polling.begin_poll("held").await;

@@ -57,6 +57,7 @@ const MISTAKES: &[Mistake] = &[
     file("[limits]\nbody_bytes = \"much\"", &["body_bytes"]),
     file("[limits]\nbody_bytes = 1", &["limits.body_bytes", "1024"]),
     file("timeout = \"soon\"", &["timeout", "soon"]),
+    file("workers = 5000", &["workers", "1024"]),
     file("mounts = []", &["mounts"]),
     file("mounts = [\"/a\", 7]", &["mounts"]),
     file("engine = \"postgres\"", &["engine", "postgres"]),

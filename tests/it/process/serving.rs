@@ -37,6 +37,21 @@ async fn flags_before_and_after_serve_mean_the_same() {
     assert_eq!(mixed.status.code(), Some(2), "{}", text(&mixed.stderr));
 }
 
+/// One worker is the thread that waits for signals, too.
+#[tokio::test]
+async fn as_many_threads_serve_as_were_asked_for() {
+    for (workers, threads) in [("1", 0), ("2", 2), ("5", 5)] {
+        let mut command = weft(&[]);
+        command.env("WEFT_WORKERS", workers);
+        let node = Running::start_in(tempfile::tempdir().expect("a temporary directory"), command).await;
+        round(node.public, &format!("{workers} workers")).await;
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", node.child.id().expect("it runs"))).expect("it runs");
+        let named = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        assert_eq!(named.filter(|name| name.trim() == "tokio-rt-worker").count(), threads, "{workers} workers");
+        node.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn the_ready_file_appears_at_once_and_whole() {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -59,9 +59,9 @@ pub async fn message_stored_during_a_lone_attach_wakes_poll(world: World) {
 
 /// The message is there before the reply of the attach, and what the node knew of its log is gone by then.
 pub async fn what_came_too_early_is_not_forgotten(world: World) {
-    for older in [false, true] {
+    for (older, channel) in [(false, "/a"), (true, "/b")] {
         let node = world.node_lingering(Duration::ZERO).await;
-        let session = node.lone_session(&["/a"]).await;
+        let session = node.lone_session(&[channel]).await;
         let socket = if older { Some(node.attach(&session, SOCKET).await) } else { None };
         if let Some(socket) = &socket {
             settle(&node, socket).await;
@@ -69,7 +69,7 @@ pub async fn what_came_too_early_is_not_forgotten(world: World) {
         let gate = node.gate(Point::After("attach"));
         let poll = node.poll(&session, "1");
         gate.arrived().await;
-        node.publish("/a", 1).await;
+        node.publish(channel, 1).await;
         world.quiesce().await;
         drop(socket);
         node.hub.tidy().await;
@@ -143,9 +143,10 @@ pub async fn company_leaves_again(world: World) {
 }
 
 pub async fn the_feed_breaks_around_a_lone_attach(world: World) {
-    for point in [None, Some(Point::Before("attach")), Some(Point::After("attach"))] {
+    let points = [None, Some(Point::Before("attach")), Some(Point::After("attach"))];
+    for (point, channel) in points.into_iter().zip(["/a", "/b", "/c"]) {
         let (here, there) = world.two_nodes().await;
-        let session = here.lone_session(&["/a"]).await;
+        let session = here.lone_session(&[channel]).await;
         let gate = point.map(|point| here.gate(point));
         let poll = here.poll(&session, "1");
         match &gate {
@@ -153,7 +154,7 @@ pub async fn the_feed_breaks_around_a_lone_attach(world: World) {
             None => world.quiesce().await,
         }
         here.break_feed().await;
-        there.publish("/a", 1).await;
+        there.publish(channel, 1).await;
         here.restore_feed().await;
         world.quiesce().await;
         if let Some(gate) = gate {

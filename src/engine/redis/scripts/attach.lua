@@ -284,9 +284,7 @@ local function alone()
   if patterns > ALONE then return '' end
   local flags = {}
   for index = 1, patterns do
-    local members = root .. 'subscribers:' .. subscribed[2 * index - 1]
-    local is_alone = redis.call('SCARD', members) == 1 and redis.call('SISMEMBER', members, id) == 1
-    flags[index] = is_alone and '1' or '0'
+    flags[index] = redis.call('SCARD', root .. 'subscribers:' .. subscribed[2 * index - 1]) == 1 and '1' or '0'
   end
   return table.concat(flags)
 end

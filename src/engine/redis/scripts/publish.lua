@@ -30,22 +30,17 @@ end
 
 -- Of a log with one subscriber only the node is told that holds it now, which need not listen to the log; if none does, the
 -- next attach brings what waits. It is told on the connection on which logs are announced, too.
-local era
-local function announce_entry(pattern, words)
+local function announce_entry(pattern, previous, message)
   local members = root .. 'subscribers:' .. pattern
   if redis.call('SCARD', members) == 1 then
-    local session = root .. 'session:' .. redis.call('SRANDMEMBER', members)
-    local era_of, node = unpack(redis.call('HMGET', session, 'era', 'node'))
-    era = era or redis.call('GET', root .. 'era') or '0'
-    -- Of a session that is no more nothing is known.
-    if era_of == era then
-      if node and node ~= '' then
-        redis.call('PUBLISH', announce .. 'node:' .. node, 'log ' .. pattern .. ' ' .. words)
-      end
-      return
+    local node = redis.call('HGET', root .. 'session:' .. redis.call('SRANDMEMBER', members), 'node')
+    if node and node ~= '' then
+      redis.call('PUBLISH', announce .. 'node:' .. node,
+        'log ' .. pattern .. ' ' .. text(position) .. ' ' .. previous .. ' ' .. message)
     end
+  else
+    redis.call('PUBLISH', announce .. 'log:' .. pattern, text(position) .. ' ' .. previous .. ' ' .. message)
   end
-  redis.call('PUBLISH', announce .. 'log:' .. pattern, words)
 end
 
 local function append(pattern, previous, message, kept_age, kept_length)
@@ -85,7 +80,7 @@ local function append(pattern, previous, message, kept_age, kept_length)
   if kept_age and redis.call('EXISTS', root .. 'subscribers:' .. pattern) == 0 and not lingers(pattern) then
     redis.call('XTRIM', log, 'MAXLEN', kept_length)
   end
-  announce_entry(pattern, text(position) .. ' ' .. previous .. ' ' .. message)
+  announce_entry(pattern, previous, message)
 end
 
 local function store(message, fingerprint, kept_age, kept_length, first, patterns)

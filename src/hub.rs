@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::crew::Crew;
 use crate::bayeux::Pattern;
-use crate::engine::{Control, Delivery, Engine, EngineError, Feed, FeedEvent, Position, Store};
+use crate::engine::{Control, Delivery, Engine, EngineError, Feed, FeedEvent, Head, Position, Store};
 use crate::metrics::{Metrics, now_millis};
 
 const SHARDS: usize = 32;
@@ -77,12 +77,10 @@ pub struct Moment {
 pub struct Told<'a> {
     /// The log.
     pub pattern: &'a Pattern,
-    /// Where it ended.
-    pub head: Position,
+    /// Where it ended; and if no other session is on it, this node is told of it without listening.
+    pub head: Head,
     /// The receiver has what it holds past this, up to the head.
     pub from: Position,
-    /// This node is told of it without listening.
-    pub alone: bool,
 }
 
 /// The fan-out of one node.
@@ -203,15 +201,16 @@ impl Hub {
     /// engine said so after that; it ended at `head` some time later, and the feed has brought nothing past that yet which
     /// the receiver could have missed. If so, what the feed brings of them counts from their heads on.
     pub fn start_warm<'a>(&self, moment: Moment, logs: impl Iterator<Item = Told<'a>> + Clone) -> bool {
-        let warm = |Told { pattern, head, from, alone }: Told<'_>| {
+        let warm = |Told { pattern, head, from }: Told<'_>| {
             let Some(log) = self.log(pattern) else { return false };
             // Looked at after joining: what comes later is offered.
             let told = match *log.phase.lock() {
                 Phase::Live { arrival, .. } if arrival < moment.arrivals => true,
                 // What the feed brought before it joined may be known no more.
-                _ => alone && self.strayed(pattern).load(Ordering::Acquire) <= moment.strays,
+                _ => head.alone && self.strayed(pattern).load(Ordering::Acquire) <= moment.strays,
             };
-            told && head != Position::default() && log.tail.load(Ordering::Acquire) <= head.max(from).0
+            told && head.position != Position::default()
+                && log.tail.load(Ordering::Acquire) <= head.position.max(from).0
         };
         if !logs.clone().all(warm) || self.era.load(Ordering::Acquire) != moment.era {
             return false;
@@ -221,7 +220,7 @@ impl Hub {
                 && log.members.read().len() == 1
             {
                 // The feed need not have brought what came while nobody here wanted it: what follows is no hole.
-                log.tail.fetch_max(head.0, Ordering::AcqRel);
+                log.tail.fetch_max(head.position.0, Ordering::AcqRel);
             }
         }
         true
@@ -552,7 +551,10 @@ mod tests {
         let receiver: Arc<dyn Receiver> = counts.clone();
         let moment = hub.moment();
         hub.join(hub.member_id(), &receiver, &pattern);
-        let told = |head| Told { pattern: &pattern, head: Position(head), from: Position(15), alone: true };
+        let told = |head| {
+            let head = Head { position: Position(head), alone: true };
+            Told { pattern: &pattern, head, from: Position(15) }
+        };
         assert!(hub.start_warm(moment, [told(20)].into_iter()));
         let due = &mut Vec::new();
         hub.fan_out(&run_of(15, &[18, 20, 22]), due).await;

@@ -238,6 +238,16 @@ pub enum Attach {
 pub(super) const UNREAD_MESSAGES: usize = 16;
 pub(super) const UNREAD_BYTES: usize = 16 * 1024;
 
+/// The end of a log, as an attach finds it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Its newest position; zero for a log that is not there.
+    pub position: Position,
+    /// No other session is subscribed to it, as far as that is known: this node is told of its messages without listening to
+    /// it, as long as it holds the session and nobody else comes.
+    pub alone: bool,
+}
+
 /// An attachment as the engine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
@@ -247,11 +257,8 @@ pub struct Attached {
     pub version: Version,
     /// The subscriptions.
     pub subscriptions: Vec<Subscription>,
-    /// The newest position of each subscription's log, in their order; zero for a log that is not there.
-    pub heads: Vec<Position>,
-    /// Of each subscription, in their order: no other session is subscribed to its log, so that this node is told of its
-    /// messages without listening to it, as long as it holds the session. May be shorter: the others are not known.
-    pub alone: Vec<bool>,
+    /// The end of each subscription's log, in their order.
+    pub heads: Vec<Head>,
     /// All that the logs hold past the cursor and the start of each subscription, in order of position, if that is little;
     /// `None` when it is to be read, because it is more, a log lacks some of it, or a replay comes before it.
     pub unread: Option<Vec<Arc<Delivery>>>,

@@ -232,7 +232,6 @@ mod tests {
             version: Version(1),
             subscriptions: vec![Subscription { pattern: pattern(), since: Position(9), replay: Some(Position(3)) }],
             heads: Vec::new(),
-            alone: Vec::new(),
             unread: None,
             clock: Cursor::single(Position(10)),
             cursor: Cursor::single(Position(9)),

@@ -235,8 +235,7 @@ impl Sessions {
         };
         let first = attached.first;
         let acks = attached.traits.ack && matches!(claim, Some(Claim::Ack(_)));
-        let (heads, alone) = (std::mem::take(&mut attached.heads), std::mem::take(&mut attached.alone));
-        let unread = attached.unread.take();
+        let (heads, unread) = (std::mem::take(&mut attached.heads), attached.unread.take());
         let clock = attached.clock.clone();
         let member = self.0.hub.member_id();
         let attachment =
@@ -248,9 +247,8 @@ impl Sessions {
         // A node that is told already, and was given all that there is to read, need not ask.
         if let Some(unread) = unread {
             let plan = attachment.reading_plan();
-            let alone = alone.iter().copied().chain(std::iter::repeat(false));
-            let logs = plan.iter().zip(&heads).zip(alone);
-            let logs = logs.map(|(((pattern, from), head), alone)| Told { pattern, head: *head, from: *from, alone });
+            let logs =
+                plan.iter().zip(&heads).map(|((pattern, from), head)| Told { pattern, head: *head, from: *from });
             if plan.len() == heads.len() && self.0.hub.start_warm(moment, logs) {
                 attachment.start_warm(unread, clock);
             }

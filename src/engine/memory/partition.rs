@@ -317,7 +317,9 @@ impl Partition {
         }
         // Borrowed anew: the logs are looked at beside it.
         let Some(session) = self.sessions.get(request.session) else { return Attach::Unknown };
-        let head = |pattern: &Pattern| self.logs.get(pattern).map(Log::head).unwrap_or_default();
+        // Who is alone is not told: to listen costs nothing here.
+        let position = |pattern: &Pattern| self.logs.get(pattern).map(Log::head).unwrap_or_default();
+        let head = |pattern: &Pattern| Head { position: position(pattern), alone: false };
         let mut subscriptions = subscriptions_of(session);
         if matches!(request.link, Link::Stream { .. }) && !session.traits.resume {
             // Behind what a poll's reply may just be carrying, as with live messages.
@@ -334,8 +336,6 @@ impl Partition {
             version: session.version,
             subscriptions,
             heads: session.subscriptions.keys().map(head).collect(),
-            // To listen costs nothing here.
-            alone: Vec::new(),
             unread,
             clock: Cursor::single(clock),
             cursor: Cursor::single(start),

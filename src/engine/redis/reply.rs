@@ -169,16 +169,16 @@ fn attached(said: &Bytes) -> Option<Attached> {
     let clock = Cursor::single(Position(number(next()?)?));
     let traits = words::parse_traits(next()?);
     let subscriptions = words::parse_subscriptions(next()?)?;
-    // The newest position of each log; zero for one that is not there.
-    let heads = next()?.split(' ').map(|head| Position(head.parse().unwrap_or_default()));
+    let positions = next()?.split(' ').map(|head| Position(head.parse().unwrap_or_default()));
+    let alone = next()?.bytes().map(|flag| flag == b'1').chain(std::iter::repeat(false));
+    let heads = positions.zip(alone).map(|(position, alone)| Head { position, alone });
     let heads = heads.take(subscriptions.len()).collect();
-    let alone = next()?.bytes().map(|flag| flag == b'1').collect();
     let unread = match fields.next()? {
         b"-" => None,
         // A copy: whoever keeps a message does not keep the rest.
         messages => Some(unread(Bytes::copy_from_slice(messages))?),
     };
-    Some(Attached { epoch, version, subscriptions, heads, alone, unread, cursor, ceiling, first, clock, traits })
+    Some(Attached { epoch, version, subscriptions, heads, unread, cursor, ceiling, first, clock, traits })
 }
 
 /// `<position> <length> <message>` each, log by log; in order of position, and each once.
@@ -307,8 +307,9 @@ mod tests {
         let subscriptions = read.subscriptions.iter().map(|one| (one.pattern.clone(), one.since.0, one.replay));
         let expected = [(pattern("/a"), 4, None), (pattern("/b"), 5, Some(Position(6))), (pattern("/c"), 8, None)];
         assert!(subscriptions.eq(expected));
-        assert_eq!((read.heads, read.unread), (vec![Position(4), Position(0), Position(9)], None));
-        assert_eq!(read.alone, [true, false, true]);
+        let heads = [(4, true), (0, false), (9, true)];
+        assert_eq!(read.heads, heads.map(|(position, alone)| Head { position: Position(position), alone }));
+        assert_eq!(read.unread, None);
 
         let bare = attached("attached\t1\t0\t0\t\t\t\t0\t\t\t\t\t").expect("well formed");
         assert!(bare.subscriptions.is_empty() && bare.heads.is_empty() && bare.ceiling.is_none() && !bare.first);

@@ -403,17 +403,6 @@ impl Hub {
         }
     }
 
-    /// The log to which a message belongs. If nobody here wants it, that is noted for who is about to: seen by whoever joins
-    /// after this look.
-    fn wanted_log(&self, pattern: &Pattern) -> Option<Arc<Log>> {
-        let is_wanted = |log: &Arc<Log>| !log.members.read().is_empty();
-        if let Some(log) = self.log(pattern).filter(is_wanted) {
-            return Some(log);
-        }
-        self.note_stray(pattern);
-        self.log(pattern)
-    }
-
     fn note_stray(&self, pattern: &Pattern) {
         let stray = self.strays.fetch_add(1, Ordering::AcqRel) + 1;
         self.strayed(pattern).fetch_max(stray, Ordering::AcqRel);
@@ -428,8 +417,23 @@ impl Hub {
 
     /// Offers messages to all receivers of their log; those that want to be pushed are added to `due`.
     async fn fan_out(&self, run: &Run, due: &mut Vec<Arc<dyn Receiver>>) {
-        let Some(last) = run.deliveries.last() else { return };
-        let Some(log) = self.wanted_log(&run.log) else { return };
+        loop {
+            if let Some(log) = self.log(&run.log)
+                && self.offer(&log, run, due).await
+            {
+                return;
+            }
+            // Nobody wants it: that is noted for who is about to, and seen by whoever joins after the look that follows.
+            self.note_stray(&run.log);
+            if self.log(&run.log).is_none_or(|log| log.members.read().is_empty()) {
+                return;
+            }
+        }
+    }
+
+    /// False when nobody was there.
+    async fn offer(&self, log: &Log, run: &Run, due: &mut Vec<Arc<dyn Receiver>>) -> bool {
+        let Some(last) = run.deliveries.last() else { return true };
         let tail = log.tail.fetch_max(last.position.0, Ordering::AcqRel);
         // Who joined later was given what lies before the tail, of which the run may bring some.
         let broken = !run.unbroken || (tail != 0 && tail < run.previous.0);
@@ -437,7 +441,7 @@ impl Hub {
         // twice (and drops the copy by its position) but never left out.
         let mut next = log.members.read().len();
         self.metrics.fanout_receivers.observe(next as f64);
-        let mut served = 0;
+        let (mut served, mut found) = (0, false);
         while next > 0 {
             {
                 let members = log.members.read();
@@ -445,6 +449,7 @@ impl Hub {
                 let first = next.saturating_sub(CHUNK);
                 for index in (first..next).rev() {
                     if let Some((_, member)) = members.get_index(index) {
+                        found = true;
                         if broken {
                             member.missed(false);
                         }
@@ -461,6 +466,7 @@ impl Hub {
                 tokio::task::yield_now().await;
             }
         }
+        found
     }
 }
 

@@ -55,6 +55,14 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
+            if let Some(NodeError::Bind { key, source, .. }) = error.downcast_ref()
+                && source.kind() == std::io::ErrorKind::AddrInUse
+            {
+                let flag = key.replace('_', "-");
+                eprintln!(
+                    "weft: another program has that port; --{flag} 127.0.0.1:PORT names another, port 0 takes a free one"
+                );
+            }
             let misused = matches!(error.downcast_ref(), Some(NodeError::Config(_)));
             ExitCode::from(if misused { MISUSED } else { FAILED })
         }

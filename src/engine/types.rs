@@ -405,7 +405,8 @@ pub struct Snapshot {
     pub upto: Cursor,
     /// A bound cut the read short: there is more.
     pub truncated: bool,
-    /// A log no longer holds all that the session missed; up to where. Told again by reads that begin below. Only for sessions with [`Traits::resume`]: any other is ended.
+    /// A log no longer holds all that the session missed; up to where. Told again by reads that begin below. Only for
+    /// sessions with [`Traits::resume`]: any other is ended.
     pub lost: Option<Position>,
 }
 
@@ -494,6 +495,10 @@ pub enum ControlKind {
         /// The newest version.
         version: Version,
     },
+    /// Another session is on a log that it was alone on: this node is no more told of it without listening.
+    Company,
+    /// Messages may have passed by this node: the logs are to be read.
+    Doubtful,
     /// It is no more.
     Ended(Ended),
 }

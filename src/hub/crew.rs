@@ -1,9 +1,8 @@
 //! Who writes what a fan-out has put into outboxes: the feed's reader itself, and for large crowds a task for each further
-//! core. Owned by the hub while it reads the feed.
+//! worker thread. Owned by the hub while it reads the feed.
 
 use std::sync::Arc;
-use std::thread::available_parallelism;
-
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -27,11 +26,11 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// A crew for this machine.
+    /// A crew for the runtime of the caller.
     pub(super) fn new() -> Self {
-        let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = Handle::current().metrics().num_workers();
         let mut tasks = JoinSet::new();
-        let hands = (1..cores.min(MAX_HANDS + 1)).map(|_| {
+        let hands = (1..workers.min(MAX_HANDS + 1)).map(|_| {
             let (sender, mut chunks) = mpsc::channel::<Chunk>(1);
             tasks.spawn(async move {
                 let mut scratch = Vec::new();

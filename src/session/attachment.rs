@@ -87,6 +87,7 @@ impl Attachment {
             mode: Mode::Joining,
             due: true,
             resync: false,
+            alone: false,
             generation: 0,
             held: Vec::new(),
             held_bytes: 0,
@@ -209,6 +210,13 @@ impl Attachment {
         state.rewind();
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Somebody else came: once, as it listens from then on. A stranger who comes and goes must not hold it up again.
+    pub(super) fn has_company(&self) {
+        if std::mem::take(&mut self.state.lock().alone) {
+            self.hold(false);
+        }
     }
 
     /// As `hold(true)`, unless this version is known already.

@@ -52,6 +52,8 @@ impl Attachment {
         }
         state.mode = Mode::Joining;
         state.due = false;
+        // All logs are listened to from here on.
+        state.alone = false;
         state.held = Vec::new();
         state.held_bytes = 0;
         state.overflowed = false;
@@ -154,21 +156,22 @@ impl Attachment {
     }
 
     /// Starts without reading: these are all that the logs hold for the session up to `clock`, and what came since was
-    /// offered.
-    pub(super) fn start_warm(&self, deliveries: Vec<Arc<Delivery>>, clock: Cursor) {
-        if let Some(ticket) = self.begin_warm() {
+    /// offered. `alone`: on some log, which nobody need have listened to.
+    pub(super) fn start_warm(&self, deliveries: Vec<Arc<Delivery>>, clock: Cursor, alone: bool) {
+        if let Some(ticket) = self.begin_warm(alone) {
             self.finish_refresh(ticket, Some(&Snapshot { deliveries, upto: clock, truncated: false, lost: None }));
         }
     }
 
     /// As [`Attachment::begin_refresh`], keeping what the feed has brought since the attachment joined.
-    fn begin_warm(&self) -> Option<Ticket> {
+    fn begin_warm(&self, alone: bool) -> Option<Ticket> {
         let mut state = self.state.lock();
         // Whatever was told since it joined wants a read.
         if state.end.is_some() || state.generation != 0 || state.resync || !state.due {
             return None;
         }
         state.due = false;
+        state.alone = alone;
         Some(Ticket { generation: 0, resync: false, behind: false })
     }
 

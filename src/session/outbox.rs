@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) due: bool,
     /// The due refresh has to read the subscriptions too.
     pub(super) resync: bool,
+    /// It began without listening to some log, as the only session there.
+    pub(super) alone: bool,
     pub(super) generation: u32,
     /// From the feed, while joining.
     pub(super) held: Vec<Arc<Delivery>>,

@@ -72,6 +72,8 @@ struct Slot {
 struct PendingControls {
     superseded: Option<(Epoch, Option<Box<str>>)>,
     resubscribed: Option<Version>,
+    company: bool,
+    doubtful: bool,
     ended: Option<crate::engine::Ended>,
     broken: bool,
 }
@@ -250,7 +252,7 @@ impl Sessions {
             let logs =
                 plan.iter().zip(&heads).map(|((pattern, from), head)| Told { pattern, head: *head, from: *from });
             if plan.len() == heads.len() && self.0.hub.start_warm(moment, logs) {
-                attachment.start_warm(unread, clock);
+                attachment.start_warm(unread, clock, heads.iter().any(|head| head.alone));
             }
         }
         attaching.install(&attachment);
@@ -357,6 +359,12 @@ impl<'a> Attaching<'a> {
         if let Some(why) = slot.pending.ended {
             attachment.end(End::Session(why));
         }
+        if slot.pending.company {
+            attachment.has_company();
+        }
+        if slot.pending.doubtful {
+            attachment.hold(false);
+        }
         if slot.pending.broken {
             attachment.hold(true);
         }
@@ -405,6 +413,18 @@ impl ControlSink for Sessions {
                 }
                 if let Some(current) = current {
                     current.resubscribed(version);
+                }
+            }
+            ControlKind::Company => {
+                slot.pending.company |= slot.attaching > 0;
+                if let Some(current) = current {
+                    current.has_company();
+                }
+            }
+            ControlKind::Doubtful => {
+                slot.pending.doubtful |= slot.attaching > 0;
+                if let Some(current) = current {
+                    current.hold(false);
                 }
             }
             ControlKind::Ended(why) => {

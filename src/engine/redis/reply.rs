@@ -222,7 +222,7 @@ pub(super) fn published(
 }
 
 /// What a node is told about a session: `superseded <session> <epoch> <connect id>`, `resubscribed <session> <version>`,
-/// `ended <session> <why>`.
+/// `company <session> -`, `doubtful <session> -`, `ended <session> <why>`.
 pub(super) fn control(text: &str) -> Option<Control> {
     let mut words = text.splitn(4, ' ');
     let (kind, session) = (words.next()?, SessionId::from(words.next()?));
@@ -233,6 +233,8 @@ pub(super) fn control(text: &str) -> Option<Control> {
             connect_id: words.next().filter(|id| !id.is_empty()).map(Into::into),
         },
         "resubscribed" => ControlKind::Resubscribed { version: Version(argument.parse().ok()?) },
+        "company" => ControlKind::Company,
+        "doubtful" => ControlKind::Doubtful,
         "ended" => ControlKind::Ended(match argument {
             "disconnected" => Ended::Disconnected,
             "expired" => Ended::Expired,

@@ -119,6 +119,7 @@ async fn a_taken_port_is_a_failure_that_says_which() {
         let complaint = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{flag}: {complaint}");
         assert!(complaint.contains(&address) && complaint.contains("in use"), "{flag}: {complaint}");
+        assert!(complaint.contains(&format!("{flag} 127.0.0.1:PORT")), "{flag}: {complaint}");
         assert!(!complaint.contains("panicked"), "{flag}: {complaint}");
     }
 }

@@ -142,6 +142,55 @@ pub async fn company_leaves_again(world: World) {
     }
 }
 
+/// A stranger subscribes and leaves, again and again: the node listens since the first time, and is not held up.
+pub async fn company_that_comes_and_goes_holds_nobody_up(world: World) {
+    let (here, there) = world.two_nodes().await;
+    let session = here.lone_session(&["/a"]).await;
+    let socket = here.attach(&session, SOCKET).await;
+    settle(&here, &socket).await;
+    let visit = async || {
+        let stranger = there.lone_session(&["/a"]).await;
+        there.store.end(&stranger, Ended::Disconnected).await.expect("an outcome");
+    };
+    let gate = here.gate(Point::Before("read"));
+    visit().await;
+    let first_read = async {
+        gate.arrived().await;
+        // It is not begun anew by those who come while it is under way.
+        for _ in 0..10 {
+            visit().await;
+        }
+        world.quiesce().await;
+        let next = here.gate(Point::Before("read"));
+        gate.open();
+        next
+    };
+    there.publish("/a", 1).await;
+    let (taken, next) = tokio::join!(take(&here, &socket, 1), first_read);
+    assert_eq!(taken, [1]);
+    for number in 2..5 {
+        visit().await;
+        there.publish("/a", number).await;
+        world.quiesce().await;
+        assert_eq!(take(&here, &socket, 1).await, [number], "without a read");
+    }
+    next.open();
+}
+
+/// What a socket has confirmed is written when it goes, although somebody has just come.
+pub async fn company_arrives_as_a_socket_leaves(world: World) {
+    let (here, there) = world.two_nodes().await;
+    let session = here.lone_session(&["/a"]).await;
+    let socket = here.attach(&session, SOCKET).await;
+    settle(&here, &socket).await;
+    here.publish("/a", 1).await;
+    assert_eq!(take(&here, &socket, 1).await, [1]);
+    socket.confirm(&socket.sent());
+    let _company = there.lone_session(&["/a"]).await;
+    socket.detach(Progress::Confirmed).await.expect("written");
+    assert!(there.poll_now(&session, "1").await.is_empty(), "nothing comes twice");
+}
+
 pub async fn the_feed_breaks_around_a_lone_attach(world: World) {
     let points = [None, Some(Point::Before("attach")), Some(Point::After("attach"))];
     for (point, channel) in points.into_iter().zip(["/a", "/b", "/c"]) {

@@ -464,13 +464,15 @@ races!(
     memory: polls::two_tabs_no_storm;
     redis: rounds::idle_polls_cost_two_round_trips, rounds::polls_answered_on_many_nodes_read_nothing,
         alone::who_is_alone_listens_to_nothing, alone::the_only_subscriber_is_not_read_for_on_many_nodes,
-        alone::what_redis_forgot_of_a_subscriber_is_read_again;
+        alone::what_redis_forgot_of_a_subscriber_is_read_again,
+        alone::company_that_comes_and_goes_holds_nobody_up;
     both:
     alone::message_stored_during_a_lone_attach_wakes_poll,
     alone::what_came_too_early_is_not_forgotten,
     alone::company_arrives_during_the_attach,
     alone::company_arrives_while_held,
     alone::company_leaves_again,
+    alone::company_arrives_as_a_socket_leaves,
     alone::the_feed_breaks_around_a_lone_attach,
     polls::message_stored_during_attach_wakes_poll,
     polls::message_stored_during_warm_attach_wakes_poll,

@@ -159,6 +159,24 @@ async fn publish_kept(node: &RedisNode, number: u32) -> Position {
     }
 }
 
+/// The head of a retained channel is lost: who reads its log gets all that is there.
+#[tokio::test]
+async fn a_log_without_its_head_is_read_if_it_is_retained() {
+    let redis = Redis::start().await;
+    let (node, _feed) = redis.node(|_| {}).await;
+    let here = session(&node, &["/a"]).await;
+    for number in 1..4 {
+        publish_kept(&node, number).await;
+    }
+    redis.ask::<()>(&["DEL", "{weft:0}:head:/a"]).await;
+    assert_eq!(unread(&node, &here, "1").await, [1, 2, 3]);
+    assert!(redis.ask::<i64>(&["TTL", "{weft:0}:head:/a"]).await > 0);
+    redis.ask::<()>(&["DEL", "{weft:0}:head:/a"]).await;
+    publish_kept(&node, 4).await;
+    assert!(redis.ask::<i64>(&["TTL", "{weft:0}:head:/a"]).await > 0, "every key has a time to live");
+    assert_eq!(unread(&node, &here, "2").await, [1, 2, 3, 4]);
+}
+
 /// What a replay of all that is kept of the channel brings to a new session, two messages at a time, and whether it tells of a
 /// gap.
 async fn replay_all(node: &RedisNode, traits: Traits) -> (usize, bool) {

@@ -88,6 +88,16 @@ async fn keys_are_extended_by_the_life_they_have() {
         }
         long.advance(Duration::from_secs(31)).await.expect("moved on");
     }
+    // What a node with short lives adds to a session is extended in time by the others.
+    long.touch(&session, None).await.expect("alive");
+    short.subscribe(&session, &pattern("/new"), MANY, None).await.expect("subscribed");
+    let subscriptions = format!("{{weft:0}}:subscriptions:{}", session.as_str());
+    assert!(redis.ask::<i64>(&["TTL", &subscriptions]).await > 800);
+    long.advance(Duration::from_secs(31)).await.expect("moved on");
+    long.touch(&session, None).await.expect("alive");
+    for key in ["{weft:0}:subscribers:/new", "{weft:0}:head:/new"] {
+        assert!(redis.ask::<i64>(&["TTL", key]).await > 800, "{key}");
+    }
 }
 
 /// A set of subscribers that Redis lost comes back with the next sign of life.
@@ -194,7 +204,7 @@ async fn a_publish_costs_a_constant_number_of_commands() {
     let all = |counts: &std::collections::BTreeMap<_, String>| -> u64 {
         counts.values().map(|count| count.parse::<u64>().expect("a number")).sum()
     };
-    assert!(all(&counts[0]) <= all(&counts[1]) + 30, "commands with 1 and 2 subscribers: {counts:?}");
+    assert!(all(&counts[0]) <= all(&counts[1]) + 20, "commands with 1 and 2 subscribers: {counts:?}");
     println!("ten publishes: {:?}", counts[2]);
 }
 
@@ -249,18 +259,25 @@ async fn a_read_of_mixed_sizes_is_bounded() {
 #[tokio::test]
 async fn a_read_of_many_logs_is_bounded() {
     const LOGS: usize = 40;
+    const MANY_LOGS: usize = 400;
     const MOST: usize = 50;
     // Each log with its number of messages, in the order in which they are published.
     let even: Vec<_> = (0..LOGS).rev().map(|log| (log, 60)).collect();
     let one_is_busy = vec![(7, 2400)];
     let the_others_later: Vec<_> = [(7, 2000)].into_iter().chain((8..LOGS).map(|log| (log, 5))).collect();
     let in_turn: Vec<_> = (0..20).flat_map(|_| (0..LOGS).map(|log| (log, if log == 3 { 81 } else { 1 }))).collect();
-    for (spread, layout) in
-        [("even", even), ("one", one_is_busy), ("others later", the_others_later), ("in turn", in_turn)]
-    {
+    // More logs than may be looked at for one answer.
+    let in_long_turn: Vec<_> = (0..4).flat_map(|_| (0..MANY_LOGS).map(|log| (log * 7 % MANY_LOGS, 1))).collect();
+    for (spread, logs, layout) in [
+        ("even", LOGS, even),
+        ("one", LOGS, one_is_busy),
+        ("others later", LOGS, the_others_later),
+        ("in turn", LOGS, in_turn),
+        ("in long turn", MANY_LOGS, in_long_turn),
+    ] {
         let redis = Redis::start().await;
         let (node, _feed) = redis.node(|_| {}).await;
-        let patterns: Vec<_> = (0..LOGS).map(|number| format!("/a/{number}")).collect();
+        let patterns: Vec<_> = (0..logs).map(|number| format!("/a/{number}")).collect();
         let names: Vec<_> = patterns.iter().map(String::as_str).collect();
         let session = session(&node, &names).await;
         let mut published = Vec::new();
@@ -287,7 +304,11 @@ async fn a_read_of_many_logs_is_bounded() {
             redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
             let Ok(Read::Snapshot(snapshot)) = node.read(request).await else { panic!("a snapshot") };
             let looked = calls_of(&redis, "xrange").await;
-            assert!(looked <= 4 * LOGS as u64, "{spread}: {looked} for {} messages", snapshot.deliveries.len());
+            assert!(
+                looked <= (logs + 4 * MOST) as u64,
+                "{spread}: {looked} for {} messages",
+                snapshot.deliveries.len()
+            );
             assert!(snapshot.lost.is_none() && snapshot.deliveries.len() <= MOST, "{spread}: {snapshot:?}");
             assert!(!snapshot.deliveries.is_empty() || !snapshot.truncated, "{spread}");
             seen.extend(snapshot.deliveries.iter().map(|delivery| delivery.position));

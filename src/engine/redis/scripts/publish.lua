@@ -100,6 +100,7 @@ local function store(message, fingerprint, kept_age, kept_length, first, pattern
       -- It is the first; or the head was lost, and the log has all that was published.
       local last = redis.call('XREVRANGE', root .. 'log:' .. ARGV[first], '+', '-', 'COUNT', 1)[1]
       heads[1] = last and string.match(last[1], '^%d+') or text(position - 1)
+      redis.call('SET', root .. 'head:' .. ARGV[first], heads[1], 'EX', ttl)
     end
   end
   for offset = 1, patterns do

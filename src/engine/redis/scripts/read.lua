@@ -3,8 +3,8 @@
 --        log: pattern, position after which to read
 -- gives  {snapshot, position up to which nothing is missing, truncated: 1 | '', {position, message, ...}, position up to
 --        which messages are lost or ''} | {gap, {pattern, ...}}: the session was ended | {outdated} | {stale} | {unknown}
--- cost   a step for each log that holds more, and for each entry that is looked at: up to four times what may be given, or
---        one of each log
+-- cost   a step for each log that holds more and an entry of each, however large; and as many entries again as may be given four
+--        times
 local id, max_messages, max_bytes = ARGV[3], tonumber(ARGV[6]), tonumber(ARGV[7])
 local found = session(id, { 'epoch', 'version', 'traits' })
 if not found then return { 'unknown' } end
@@ -13,31 +13,46 @@ if found.version ~= ARGV[5] then return { 'outdated' } end
 -- A session that can be told of a gap is not ended by it.
 local is_told = string.find(found.traits, 'r') ~= nil
 
--- The logs that hold more than was read of them: the least far read one last.
+-- The logs that hold more than was read of them, as a heap: the least far read one first.
 local behind, lost = {}, {}
+local function sink(place)
+  local log, count = behind[place], #behind
+  while 2 * place <= count do
+    local child = 2 * place
+    if child < count and behind[child + 1].last < behind[child].last then child = child + 1 end
+    if behind[child].last >= log.last then break end
+    behind[place], place = behind[child], child
+  end
+  behind[place] = log
+end
+
 for begin = 8, #ARGV, 2000 do
   local keys = {}
   for index = begin, math.min(begin + 1998, #ARGV), 2 do keys[#keys + 1] = root .. 'head:' .. ARGV[index] end
   for offset, head in ipairs(redis.call('MGET', unpack(keys))) do
     local pattern, from = ARGV[begin + 2 * offset - 2], ARGV[begin + 2 * offset - 1]
     if not head then
-      if not is_told then return { 'gap', finish(id, 'gap') or {} } end
-      -- Redis lost it: it begins anew, so that this is told once.
+      -- The log of a retained channel has all the same; any other begins anew, and what was in it is not known.
+      local last = retained(pattern) and redis.call('XREVRANGE', root .. 'log:' .. pattern, '+', '-', 'COUNT', 1)[1]
+      if not last and not is_told then return { 'gap', finish(id, 'gap') or {} } end
       although_memory_is_short()
       enter(pattern, id, now(), text(clock()))
-      lost.log = clock()
-    elseif tonumber(head) > tonumber(from) then
+      head = last and string.match(last[1], '^%d+')
+      if not last then lost.log = clock() end
+    end
+    if head and tonumber(head) > tonumber(from) then
       behind[#behind + 1] = { log = root .. 'log:' .. pattern, head = tonumber(head), last = tonumber(from) }
     end
   end
 end
-table.sort(behind, function(one, other) return one.last > other.last end)
+for place = math.floor(#behind / 2), 1, -1 do sink(place) end
+local logs = #behind
 
 local entries, known, held, first = {}, {}, 0, math.huge
 -- What lies past it is not given, and found again by the next read.
 local cut = math.huge
 -- Few at first, as nobody knows how large they are.
-local least, looked, looked_bytes = #behind > 4 and 1 or 4, 0, 0
+local least, looked, looked_bytes = logs > 4 and 1 or 4, 0, 0
 
 -- Reads on in a log; notes what is missing there. Each entry names the one before it.
 local function advance(log)
@@ -78,27 +93,23 @@ local function prune()
 end
 
 -- Goes on where the least was read, until there is enough up to there.
-local room, goes_on = 1, #behind > 0
+local room, goes_on = 1, logs > 0
 while goes_on do
-  local log = table.remove(behind)
-  if advance(log) then
-    local low, high = 1, #behind + 1
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if behind[middle].last > log.last then low = middle + 1 else high = middle end
-    end
-    table.insert(behind, low, log)
+  if not advance(behind[1]) then
+    behind[1] = behind[#behind]
+    behind[#behind] = nil
   end
+  if #behind > 0 then sink(1) end
   if #entries > room * max_messages or held > room * max_bytes then
     prune()
     -- Not for each that follows.
     room = 2
   end
-  local next = behind[#behind]
-  local tired = looked > 4 * max_messages or looked_bytes > 4 * max_bytes
+  local next = behind[1]
+  local tired = looked > logs + 4 * max_messages or looked_bytes > 4 * max_bytes
   goes_on = next and next.last < cut and not (tired and first <= next.last)
 end
-if #behind > 0 then cut = math.min(cut, behind[#behind].last) end
+if #behind > 0 then cut = math.min(cut, behind[1].last) end
 prune()
 
 local truncated = cut < math.huge

@@ -44,11 +44,10 @@ local function lasting(pattern)
   return ttl + math.ceil((retained(pattern) or 0) / 1000 * 1.25)
 end
 
--- Lets the node that holds a session listen to its logs, and read what came meanwhile, as if it had subscribed to something.
-local function reread(id)
+-- Tells the node that holds a session.
+local function tell_holder(id, word)
   local found = session(id, { 'node' })
-  if not found then return end
-  tell(found.node, 'resubscribed ' .. id .. ' ' .. redis.call('HINCRBY', session_key(id), 'version', 1))
+  if found then tell(found.node, word .. ' ' .. id .. ' -') end
 end
 
 -- Adds to the subscribers of a log; gives whether the session was none of them. A node need not listen to the log of an only
@@ -58,7 +57,7 @@ local function add_member(pattern, id)
   if redis.call('SADD', members, id) == 0 then return false end
   if redis.call('SCARD', members) == 2 then
     for _, other in ipairs(redis.call('SMEMBERS', members)) do
-      if other ~= id then reread(other) end
+      if other ~= id then tell_holder(other, 'company') end
     end
   end
   return true
@@ -128,17 +127,18 @@ local function heard_of(id, at, life, due)
   extend(session_key(id), ttl)
   extend(subscriptions_key(id), ttl)
   redis.call('HSET', session_key(id), 'extend_at', extension(at))
-  local patterns = redis.call('HKEYS', subscriptions_key(id))
+  local patterns, lost = redis.call('HKEYS', subscriptions_key(id)), false
   spent = spent + #patterns
   for _, pattern in ipairs(patterns) do
-    -- Redis had lost it: messages may have passed by its node.
-    if add_member(pattern, id) then reread(id) end
+    lost = add_member(pattern, id) or lost
     redis.call('ZADD', root .. 'logs', 'NX', text(at), pattern)
     extend(root .. 'subscribers:' .. pattern, ttl)
     local life = lasting(pattern)
     extend(root .. 'head:' .. pattern, life)
     extend(root .. 'log:' .. pattern, life)
   end
+  -- Redis had lost that it is a subscriber: messages may have passed by its node.
+  if lost then tell_holder(id, 'doubtful') end
 end
 
 -- Whether Redis still has all that a session needs: its subscriptions, and the head of each log. A session that lost some

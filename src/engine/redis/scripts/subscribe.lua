@@ -5,7 +5,7 @@
 --        past which its replay is still due or '', gap} | {too_many} | {unknown}
 -- cost   constant; with a replay some fifty steps
 local id, pattern, wish = ARGV[3], ARGV[4], ARGV[6]
-local found = session(id, { 'node', 'version', 'count' })
+local found = session(id, { 'node', 'version', 'count', 'extend_at' })
 if not found then return { 'unknown' } end
 local known = redis.call('HGET', subscriptions_key(id), pattern)
 if known then
@@ -63,8 +63,10 @@ local start, version = text(since), text(found.version + 1)
 local due = from and head and from < since
 local value = due and start .. ':' .. text(from) .. (gap and ':g' or '') or start
 redis.call('HSET', subscriptions_key(id), pattern, value)
-redis.call('EXPIRE', subscriptions_key(id), ttl)
-redis.call('HSET', session_key(id), 'version', version, 'count', text(found.count + 1))
+extend(subscriptions_key(id), ttl)
+-- What is made here may live for less than what the session has: all are extended in time for that.
+local extend_at = math.min(tonumber(found.extend_at) or math.huge, tonumber(extension(at)))
+redis.call('HSET', session_key(id), 'version', version, 'count', text(found.count + 1), 'extend_at', text(extend_at))
 enter(pattern, id, at, start)
 tell(found.node, 'resubscribed ' .. id .. ' ' .. version)
 return { 'added', start, from and text(from) or '', gap and '1' or '' }

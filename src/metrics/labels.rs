@@ -86,6 +86,8 @@ labels! {
         Resync = "resync",
         /// The feed had a hole.
         Hole = "hole",
+        /// Somebody else came to a log on which it was alone.
+        Company = "company",
         /// The session's outbox had been full.
         Behind = "behind",
         /// It asked for what was published before.

@@ -88,6 +88,7 @@ impl Attachment {
             due: true,
             resync: false,
             alone: false,
+            company: false,
             generation: 0,
             held: Vec::new(),
             held_bytes: 0,
@@ -214,9 +215,13 @@ impl Attachment {
 
     /// Somebody else came: once, as it listens from then on. A stranger who comes and goes must not hold it up again.
     pub(super) fn has_company(&self) {
-        if std::mem::take(&mut self.state.lock().alone) {
-            self.hold(false);
+        let mut state = self.state.lock();
+        if !std::mem::take(&mut state.alone) {
+            return;
         }
+        state.company = true;
+        drop(state);
+        self.hold(false);
     }
 
     /// As `hold(true)`, unless this version is known already.

@@ -17,6 +17,8 @@ pub(super) struct Ticket {
     pub(super) resync: bool,
     /// The outbox had been full.
     pub(super) behind: bool,
+    /// It is no more alone.
+    company: bool,
 }
 
 /// The part of a replay that is to be read next.
@@ -33,6 +35,7 @@ impl Ticket {
         match self {
             Self { resync: true, .. } => LogRead::Resync,
             Self { behind: true, .. } => LogRead::Behind,
+            Self { company: true, .. } => LogRead::Company,
             Self { generation: 0, .. } => LogRead::Attach,
             _ => LogRead::Hole,
         }
@@ -57,7 +60,8 @@ impl Attachment {
         state.held = Vec::new();
         state.held_bytes = 0;
         state.overflowed = false;
-        Some(Ticket { generation: state.generation, resync: state.resync, behind })
+        let company = std::mem::take(&mut state.company);
+        Some(Ticket { generation: state.generation, resync: state.resync, behind, company })
     }
 
     /// The refresh failed: another one is due.
@@ -172,7 +176,7 @@ impl Attachment {
         }
         state.due = false;
         state.alone = alone;
-        Some(Ticket { generation: 0, resync: false, behind: false })
+        Some(Ticket { generation: 0, resync: false, behind: false, company: false })
     }
 
     /// Merges the logs as read with what the feed brought meanwhile. False when the refresh is void and must run again.

@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) resync: bool,
     /// It began without listening to some log, as the only session there.
     pub(super) alone: bool,
+    /// The due refresh is because of company there.
+    pub(super) company: bool,
     pub(super) generation: u32,
     /// From the feed, while joining.
     pub(super) held: Vec<Arc<Delivery>>,

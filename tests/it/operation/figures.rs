@@ -84,6 +84,7 @@ async fn figures_count_what_happens() {
         r#"weft_redis_calls_total{outcome="ok",script="publish"}"#,
         r#"weft_redis_call_seconds_count{script="steps"}"#,
         r#"weft_log_reads_total{reason="attach"}"#,
+        r#"weft_log_reads_total{reason="company"}"#,
         r#"weft_messages_refused_total{code="405"}"#,
         r#"weft_messages_refused_total{code="401"}"#,
         "weft_commits_total",
@@ -97,16 +98,19 @@ async fn figures_count_what_happens() {
     on_socket.subscribe("/a").await;
     let mut socket = RawSocket::open(public, MOUNT).await;
     socket.send_text(&on_socket.connect_message("bind", "websocket").to_string()).await;
-    // Beside the other, so that the log has to be listened to, and read.
-    let mut streaming = Client::connected(public).await;
-    streaming.subscribe("/a").await;
+    // Two on one log, so that it has to be listened to, and read.
+    let (mut streaming, mut polling) = (Client::connected(public).await, Client::connected(public).await);
+    streaming.subscribe("/b").await;
+    polling.subscribe("/b").await;
     let _stream = EventStream::open(public, &streaming.id, None).await;
-    let polling = Client::connected(public).await;
     let _poll = polling.begin_poll("held").await;
     let mut poster = Poster::new(public);
     publish(&mut poster, "/a", json!(1)).await;
     let pushed = soon("the push", async { while socket.next().await.expect("open").messages()[0]["data"] != 1 {} });
     pushed.await;
+    // The socket is no more alone.
+    let mut another = Client::connected(public).await;
+    another.subscribe("/a").await;
     // Answers to pings come only while somebody reads.
     let reading = tokio::spawn(async move { while socket.next().await.is_some() {} });
     poster.post(&json!([{"channel": "no channel", "data": 1}])).await;

@@ -5,6 +5,7 @@
 //! [`Store`], which adds deadlines. `tests/it/contract` runs one suite against every engine.
 
 mod delivery;
+mod feed;
 pub mod gates;
 mod ids;
 pub mod memory;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub use delivery::{Delivery, Form, element};
+pub use feed::{Control, ControlKind, FeedEvent};
 pub use ids::{Epoch, NodeId, SessionId, Version};
 pub use position::{Cursor, PartitionId, Position};
 pub use replay::{Reach, Replay, ReplayRequest, ReplayStart, ReplayWish, Replayed, Retention};

@@ -4,6 +4,8 @@
 //! [`ControlSink`]. The feed's reader never waits for a receiver, so one slow session delays nobody.
 
 mod crew;
+mod run;
+mod strays;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,10 +15,12 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::crew::Crew;
+use self::run::Run;
+use self::strays::Strays;
 use crate::bayeux::Pattern;
 use crate::engine::{Control, Delivery, Engine, EngineError, Feed, FeedEvent, Head, Position, Store};
 use crate::metrics::{Metrics, now_millis};
@@ -24,8 +28,6 @@ use crate::metrics::{Metrics, now_millis};
 const SHARDS: usize = 32;
 /// Logs that may stay on the feed although nobody wants them now.
 const MAX_LINGERING: usize = 10_000;
-/// Places for logs whose messages came too early. Two that share one may cost a read of the logs, nothing else.
-const STRAYED: usize = 1024;
 /// Receivers that are served under one read lock.
 const CHUNK: usize = 256;
 /// Receivers after which the feed's reader lets other tasks run.
@@ -94,10 +96,8 @@ pub struct Hub {
     era: AtomicU64,
     /// Counts the logs that came onto the feed.
     arrivals: AtomicU64,
-    /// Counts the messages that came when nobody here wanted them.
-    strays: AtomicU64,
-    /// The count at the last one of each log; many logs share a place.
-    strayed: Box<[AtomicU64]>,
+    /// The messages that came when nobody here wanted them.
+    strays: Strays,
     /// Woken when logs were dropped from the feed, for those who wait to listen to them again.
     dropped: Notify,
     /// How long a log stays on the feed after its last receiver left: polls come and go.
@@ -135,8 +135,7 @@ impl Hub {
             next_member: AtomicU64::new(1),
             era: AtomicU64::new(0),
             arrivals: AtomicU64::new(0),
-            strays: AtomicU64::new(0),
-            strayed: std::iter::repeat_with(AtomicU64::default).take(STRAYED).collect(),
+            strays: Strays::default(),
             dropped: Notify::new(),
             linger,
         }
@@ -186,14 +185,8 @@ impl Hub {
         Moment {
             era: self.era.load(Ordering::Acquire),
             arrivals: self.arrivals.load(Ordering::Acquire),
-            strays: self.strays.load(Ordering::Acquire),
+            strays: self.strays.count(),
         }
-    }
-
-    /// Where the last message of a log is noted that nobody here wanted.
-    fn strayed(&self, pattern: &Pattern) -> &AtomicU64 {
-        // The remainder is below the number of places. Other bits than those that choose the shard.
-        &self.strayed[(self.hasher.hash_one(pattern) >> 32) as usize % STRAYED]
     }
 
     /// Whether a receiver that has joined these logs, and has what each holds between `from` and `head`, misses nothing
@@ -207,7 +200,7 @@ impl Hub {
             let told = match *log.phase.lock() {
                 Phase::Live { arrival, .. } if arrival < moment.arrivals => true,
                 // What the feed brought before it joined may be known no more.
-                _ => head.alone && self.strayed(pattern).load(Ordering::Acquire) <= moment.strays,
+                _ => head.alone && self.strays.last(pattern) <= moment.strays,
             };
             told && head.position != Position::default()
                 && log.tail.load(Ordering::Acquire) <= head.position.max(from).0
@@ -403,15 +396,10 @@ impl Hub {
         }
     }
 
-    fn note_stray(&self, pattern: &Pattern) {
-        let stray = self.strays.fetch_add(1, Ordering::AcqRel) + 1;
-        self.strayed(pattern).fetch_max(stray, Ordering::AcqRel);
-    }
-
     /// Called under the shard's lock: whoever joins later is told that there was something.
     fn forget_tail(&self, pattern: &Pattern, log: &Log) {
         if log.tail.swap(0, Ordering::AcqRel) != 0 {
-            self.note_stray(pattern);
+            self.strays.note(pattern);
         }
     }
 
@@ -424,7 +412,7 @@ impl Hub {
                 return;
             }
             // Nobody wants it: that is noted for who is about to, and seen by whoever joins after the look that follows.
-            self.note_stray(&run.log);
+            self.strays.note(&run.log);
             if self.log(&run.log).is_none_or(|log| log.members.read().is_empty()) {
                 return;
             }
@@ -470,30 +458,6 @@ impl Hub {
     }
 }
 
-/// Messages of one log that came one after the other.
-struct Run {
-    log: Pattern,
-    /// The log's entry before the first of them.
-    previous: Position,
-    deliveries: Vec<Arc<Delivery>>,
-    /// Each names the one before as its predecessor.
-    unbroken: bool,
-}
-
-impl Run {
-    fn goes_on_with(&self, next: &FeedEvent) -> bool {
-        matches!(next, FeedEvent::Message { log, .. } if *log == self.log)
-    }
-
-    /// Adds a message of the same log; gives its share of the feed's room.
-    fn add(&mut self, next: FeedEvent) -> Option<OwnedSemaphorePermit> {
-        let FeedEvent::Message { previous, delivery, room, .. } = next else { return None };
-        self.unbroken &= self.deliveries.last().is_some_and(|last| last.position == previous);
-        self.deliveries.push(delivery);
-        room
-    }
-}
-
 impl Log {
     fn new() -> Self {
         Self {
@@ -506,69 +470,4 @@ impl Log {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-
-    use super::*;
-    use crate::bayeux::Channel;
-    use crate::engine::memory::MemoryEngine;
-    use crate::engine::{NodeId, PartitionId};
-
-    /// Counts what it is offered, and how often it is told of a hole.
-    #[derive(Default)]
-    struct Counts {
-        offered: AtomicUsize,
-        missed: AtomicUsize,
-    }
-
-    impl Receiver for Counts {
-        fn offer(&self, _: &Pattern, deliveries: &[Arc<Delivery>]) -> bool {
-            self.offered.fetch_add(deliveries.len(), Ordering::Relaxed);
-            false
-        }
-
-        fn push(&self, _: &mut Vec<u8>) {}
-
-        fn wake(&self) {}
-
-        fn missed(&self, _: bool) {
-            self.missed.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn run_of(previous: u64, positions: &[u64]) -> Run {
-        let delivery = |position: &u64| {
-            let channel = Channel::parse("/a").expect("valid");
-            Arc::new(Delivery::new(PartitionId::default(), Position(*position), channel, "[{}]".into()))
-        };
-        let log = Pattern::parse("/a").expect("valid");
-        let deliveries = positions.iter().map(delivery).collect();
-        Run { log, previous: Position(previous), deliveries, unbroken: true }
-    }
-
-    /// The feed lags behind an attach that started warm: what it still brings holds the attach's head in its middle.
-    #[tokio::test]
-    async fn a_run_that_goes_past_the_head_of_a_warm_start_is_no_hole() {
-        let (node, _feed) = MemoryEngine::default().connect(NodeId::random());
-        let store = Arc::new(Store::memory(node, Duration::from_secs(5)));
-        let metrics = Arc::new(Metrics::new().expect("names are distinct"));
-        let hub = Hub::new(store, Duration::from_secs(30), metrics);
-        let (counts, pattern) = (Arc::new(Counts::default()), Pattern::parse("/a").expect("valid"));
-        let receiver: Arc<dyn Receiver> = counts.clone();
-        let moment = hub.moment();
-        hub.join(hub.member_id(), &receiver, &pattern);
-        let told = |head| {
-            let head = Head { position: Position(head), alone: true };
-            Told { pattern: &pattern, head, from: Position(15) }
-        };
-        assert!(hub.start_warm(moment, [told(20)].into_iter()));
-        let due = &mut Vec::new();
-        hub.fan_out(&run_of(15, &[18, 20, 22]), due).await;
-        assert_eq!((counts.offered.load(Ordering::Relaxed), counts.missed.load(Ordering::Relaxed)), (3, 0));
-        hub.fan_out(&run_of(22, &[24]), due).await;
-        assert_eq!(counts.missed.load(Ordering::Relaxed), 0);
-        hub.fan_out(&run_of(26, &[28]), due).await;
-        assert_eq!(counts.missed.load(Ordering::Relaxed), 1, "26 is missing");
-        assert!(!hub.start_warm(hub.moment(), [told(20)].into_iter()), "the feed brought more");
-    }
-}
+mod tests;

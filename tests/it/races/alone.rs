@@ -46,15 +46,7 @@ pub async fn the_only_subscriber_is_not_read_for_on_many_nodes(world: World) {
 pub async fn message_stored_during_a_lone_attach_wakes_poll(world: World) {
     let (here, there) = world.two_nodes().await;
     let session = here.lone_session(&["/a", "/b"]).await;
-    for (number, point) in [(1, Point::Before("attach")), (2, Point::After("attach")), (3, Point::After("attach"))] {
-        let gate = here.gate(point);
-        let poll = here.poll(&session, &number.to_string());
-        gate.arrived().await;
-        there.publish("/b", number).await;
-        world.quiesce().await;
-        gate.open();
-        assert_eq!(answer(poll).await.delivered(), [number], "{point:?}");
-    }
+    polls::stored_around_an_attach(&world, &here, &there, &session).await;
 }
 
 /// The message is there before the reply of the attach, and what the node knew of its log is gone by then.

@@ -27,9 +27,14 @@ pub async fn message_stored_during_warm_attach_wakes_poll(world: World) {
     there.publish("/a", 1).await;
     assert_eq!(answer(poll).await.delivered(), [1], "live without a read");
     unread.open();
-    for (number, point) in [(2, Point::Before("attach")), (3, Point::After("attach"))] {
+    stored_around_an_attach(&world, &here, &there, &session).await;
+}
+
+/// A message on `/b` just before an attach reaches the engine, and just after.
+pub(super) async fn stored_around_an_attach(world: &World, here: &TestNode, there: &TestNode, session: &SessionId) {
+    for (number, point) in [(2, Point::Before("attach")), (3, Point::After("attach")), (4, Point::After("attach"))] {
         let gate = here.gate(point);
-        let poll = here.poll(&session, &number.to_string());
+        let poll = here.poll(session, &number.to_string());
         gate.arrived().await;
         there.publish("/b", number).await;
         world.quiesce().await;

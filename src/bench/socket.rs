@@ -38,7 +38,8 @@ enum State {
 /// See the module.
 pub(super) struct SocketClient {
     pub client: Client,
-    stream: RefCell<TcpStream>,
+    /// None between two connections.
+    stream: RefCell<Option<TcpStream>>,
     assembler: RefCell<Assembler>,
     /// What the kernel has not taken yet.
     unsent: RefCell<Vec<u8>>,
@@ -54,7 +55,7 @@ impl SocketClient {
         let (stream, rest) = dialled(local, &mut laps).await?;
         let this = Rc::new(Self {
             client: Client::new(local.clone(), role),
-            stream: RefCell::new(stream),
+            stream: RefCell::new(Some(stream)),
             assembler: RefCell::default(),
             unsent: RefCell::default(),
             state: Cell::new(State::Opening),
@@ -68,8 +69,11 @@ impl SocketClient {
     pub(super) async fn reopen(self: &Rc<Self>, resumes: bool) -> Result<(), ClientError> {
         let local = self.client.local.clone();
         let mut laps = Laps::new(&local);
+        // The broken one has a port, of which there are not twice as many as clients.
+        self.cut();
+        self.stream.take();
         let (stream, rest) = dialled(&local, &mut laps).await?;
-        *self.stream.borrow_mut() = stream;
+        self.stream.replace(Some(stream));
         self.assembler.take();
         self.unsent.take();
         self.answers.take();
@@ -196,7 +200,7 @@ impl SocketClient {
             return Ok(());
         }
         while !bytes.is_empty() {
-            match self.stream.borrow().try_write(bytes) {
+            match self.try_write(bytes) {
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     unsent.extend_from_slice(bytes);
@@ -210,14 +214,20 @@ impl SocketClient {
         Ok(())
     }
 
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.borrow().as_ref().ok_or(io::ErrorKind::NotConnected)?.try_write(bytes)
+    }
+
     async fn send_rest(self: Rc<Self>) {
         poll_fn(|cx| {
             loop {
-                if ready!(self.stream.borrow().poll_write_ready(cx)).is_err() {
+                let ready = self.stream.borrow().as_ref().map(|stream| stream.poll_write_ready(cx));
+                let Some(ready) = ready else { return Poll::Ready(()) };
+                if ready!(ready).is_err() {
                     return Poll::Ready(());
                 }
                 let mut unsent = self.unsent.borrow_mut();
-                match self.stream.borrow().try_write(&unsent) {
+                match self.try_write(&unsent) {
                     Ok(sent) => drop(unsent.drain(..sent)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     Err(_) => return Poll::Ready(()),
@@ -263,7 +273,10 @@ impl SocketClient {
             rest.len()
         };
         let mut free = ReadBuf::new(&mut buffer[held..]);
-        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut free))?;
+        match self.stream.borrow_mut().as_mut() {
+            Some(stream) => ready!(Pin::new(stream).poll_read(cx, &mut free))?,
+            None => return Poll::Ready(Err(ClientError::Closed)),
+        }
         let read = free.filled().len();
         if read == 0 {
             return Poll::Ready(Err(ClientError::Closed));
@@ -372,7 +385,7 @@ impl SocketClient {
     pub(super) fn cut(&self) {
         self.state.set(State::Gone);
         // Fails only if the socket is no more.
-        let _ = self.stream.borrow().set_zero_linger();
+        let _ = self.stream.borrow().as_ref().map(TcpStream::set_zero_linger);
     }
 }
 

@@ -271,9 +271,9 @@ where
     B: Body + Send + Sync + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let uri = request.uri().clone();
-    let arrival = Arrival { id: RequestId::new(), peer, uri };
-    let span = request_span(&arrival, request.method(), request.headers());
+    let (uri, headers) = (request.uri().clone(), Arc::new(std::mem::take(request.headers_mut())));
+    let arrival = Arrival { id: RequestId::new(), peer, uri, headers };
+    let span = request_span(&arrival, request.method());
     request.extensions_mut().insert(arrival);
     async {
         let response = routed(routes, request).await;

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use http::{HeaderMap, Uri};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +45,8 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// The request's target as sent.
     pub uri: Uri,
+    /// The request's headers. Here, because a filter could only copy them.
+    pub headers: Arc<HeaderMap>,
 }
 
 /// When a connection that begins now has become old: about `max_age` from now, so that those that began together do not

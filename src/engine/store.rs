@@ -29,14 +29,17 @@ enum Backend {
 /// Calls the backend's method of that name under the deadline and between its gates.
 macro_rules! call {
     ($self:ident . $operation:ident ( $($argument:expr),* )) => {
-        $self.guard(stringify!($operation), async {
-            match &$self.backend {
-                Backend::Memory(engine) => engine.$operation($($argument),*).await,
-                #[cfg(feature = "redis")]
-                // Boxed: callers should not carry the room for it while they wait for something else.
-                Backend::Redis(engine) => Box::pin(engine.$operation($($argument),*)).await,
+        // Boxed before anything is put around it: each layer would have room for it again, and copy it there; and callers
+        // should not carry that while they wait for something else.
+        match &$self.backend {
+            Backend::Memory(engine) => {
+                $self.guard(stringify!($operation), Box::pin(engine.$operation($($argument),*))).await
             }
-        }).await
+            #[cfg(feature = "redis")]
+            Backend::Redis(engine) => {
+                $self.guard(stringify!($operation), Box::pin(engine.$operation($($argument),*))).await
+            }
+        }
     };
 }
 

@@ -140,8 +140,10 @@ impl Server {
                 deliveries.iter().for_each(|delivery| array.push(delivery));
             }
         }
-        for reply in Box::pin(self.handle_publishes(run, request)).await {
-            self.encode_reply(&mut array, reply, request).await;
+        if !run.is_empty() {
+            for reply in Box::pin(self.handle_publishes(run, request)).await {
+                self.encode_reply(&mut array, reply, request).await;
+            }
         }
         HttpOutcome::Reply(Reply { body: array.close(), receipts })
     }
@@ -237,7 +239,7 @@ impl Server {
             }
         }
         let span = spans::message(&run[0], Kind::Publish, request);
-        let handled = self.publish_all(run, request).instrument(span).await;
+        let handled = Box::pin(self.publish_all(run, request)).instrument(span).await;
         let replies = asked.into_iter().zip(handled);
         replies.flat_map(|(asked, handled)| in_order(asked, handled, request)).collect()
     }
@@ -293,7 +295,7 @@ impl Server {
         if !self.rewrites_deliveries() {
             return Some(reply.encode());
         }
-        Some(self.0.extensions.outgoing(reply, request).await?.encode())
+        Some(Box::pin(self.0.extensions.outgoing(reply, request)).await?.encode())
     }
 
     async fn encode_reply(&self, array: &mut Array, reply: Message, request: &RequestInfo) {

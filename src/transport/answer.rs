@@ -17,11 +17,11 @@ impl Web {
         &self,
         arrival: &Arrival,
         mount: &Mount,
-        headers: &HeaderMap,
         transport: Transport,
         json: &[u8],
         wire: Wire,
     ) -> Response {
+        let headers = &*arrival.headers;
         let messages = match message::parse(json, &self.settings().batch) {
             Ok(messages) => messages,
             Err(error) => {

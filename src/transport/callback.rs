@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
 use warp::reply::Response;
 
 use super::answer::{Wire, is_callback};
@@ -14,7 +13,7 @@ const DEFAULT_CALLBACK: &str = "jsonpcallback";
 
 impl Web {
     /// A GET below a mount that asks for no stream.
-    pub(super) fn get(&self, arrival: &Arrival, mount: &Mount, headers: &HeaderMap) -> Response {
+    pub(super) fn get(&self, arrival: &Arrival, mount: &Mount) -> Response {
         let (mut message, mut callback) = (None, None);
         for (name, value) in form_urlencoded::parse(arrival.uri.query().unwrap_or_default().as_bytes()) {
             match &*name {
@@ -27,12 +26,12 @@ impl Web {
         let mut response = match message {
             Some(message) if is_callback(&callback) => {
                 let wire = Wire::Script(callback.into_owned());
-                return self.answer(arrival, mount, headers, Transport::CallbackPolling, message.as_bytes(), wire);
+                return self.answer(arrival, mount, Transport::CallbackPolling, message.as_bytes(), wire);
             }
             Some(_) => self.malformed("the callback is not a function's name"),
             None => self.malformed("no message in the query"),
         };
-        cors::allow(headers, &mut response);
+        cors::allow(&arrival.headers, &mut response);
         response
     }
 }

@@ -28,13 +28,14 @@ const RETRY: Duration = Duration::from_millis(500);
 
 impl Web {
     /// A GET that accepts `text/event-stream`; the session is the last segment of its path.
-    pub(super) async fn eventsource(&self, arrival: &Arrival, mount: &Mount, headers: HeaderMap) -> Response {
-        let mut response = self.open_stream(arrival, mount, &headers).await;
-        cors::allow(&headers, &mut response);
+    pub(super) async fn eventsource(&self, arrival: &Arrival, mount: &Mount) -> Response {
+        let mut response = self.open_stream(arrival, mount).await;
+        cors::allow(&arrival.headers, &mut response);
         response
     }
 
-    async fn open_stream(&self, arrival: &Arrival, mount: &Mount, headers: &HeaderMap) -> Response {
+    async fn open_stream(&self, arrival: &Arrival, mount: &Mount) -> Response {
+        let headers = &*arrival.headers;
         let session = SessionId::from(arrival.uri.path().rsplit('/').next().unwrap_or_default());
         let last_event = reply::text(headers, HeaderName::from_static("last-event-id")).and_then(parse_id);
         let link = Link::Stream { last_event: last_event.as_ref() };

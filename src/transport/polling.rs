@@ -13,21 +13,22 @@ use crate::server::Transport;
 
 impl Web {
     /// A POST below a mount.
-    pub(super) async fn post<S, B, E>(&self, arrival: &Arrival, mount: &Mount, headers: HeaderMap, body: S) -> Response
+    pub(super) async fn post<S, B, E>(&self, arrival: &Arrival, mount: &Mount, body: S) -> Response
     where
         S: Stream<Item = Result<B, E>>,
         B: Buf,
     {
-        let mut response = match Box::pin(self.read_body(body, content_length(&headers))).await {
-            Ok(body) => match posted(&headers, &body) {
+        let headers = &*arrival.headers;
+        let mut response = match Box::pin(self.read_body(body, content_length(headers))).await {
+            Ok(body) => match posted(headers, &body) {
                 Posted::Messages(json) => {
-                    return self.answer(arrival, mount, &headers, Transport::LongPolling, &json, Wire::Json);
+                    return self.answer(arrival, mount, Transport::LongPolling, &json, Wire::Json);
                 }
                 Posted::Nothing => self.malformed("no messages in the body"),
             },
             Err(response) => response,
         };
-        cors::allow(&headers, &mut response);
+        cors::allow(headers, &mut response);
         response
     }
 }

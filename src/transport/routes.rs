@@ -17,14 +17,13 @@ use super::{Arrival, LogHandle, Mount, Web, cors, files, pages, reply};
 /// sockets.
 pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
     warp::method()
-        .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Arrival>())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<TakeStream>())
         .and(warp::body::stream())
-        .then(move |method, headers, arrival, upgrade: Option<OnUpgrade>, take: Option<TakeStream>, body| {
+        .then(move |method, arrival, upgrade: Option<OnUpgrade>, take: Option<TakeStream>, body| {
             let web = web.clone();
-            async move { web.route(method, headers, arrival, upgrade.zip(take), body).await }
+            async move { web.route(method, arrival, upgrade.zip(take), body).await }
         })
         .boxed()
 }
@@ -57,7 +56,6 @@ impl Web {
     async fn route<S, B, E>(
         &self,
         method: Method,
-        headers: HeaderMap,
         arrival: Arrival,
         upgrade: Option<(OnUpgrade, TakeStream)>,
         body: S,
@@ -68,8 +66,8 @@ impl Web {
     {
         let path = arrival.uri.path();
         match self.mount_of(path) {
-            Some((mount, rest)) => self.below_mount(method, headers, &arrival, mount, rest, upgrade, body).await,
-            None => self.elsewhere(&method, path, &headers).await,
+            Some((mount, rest)) => self.below_mount(&method, &arrival, mount, rest, upgrade, body).await,
+            None => self.elsewhere(&method, path, &arrival.headers).await,
         }
     }
 
@@ -80,11 +78,9 @@ impl Web {
     }
 
     /// The order of the wire contract, 1.1.
-    #[allow(clippy::too_many_arguments)] // the parts of one request
     async fn below_mount<S, B, E>(
         &self,
-        method: Method,
-        headers: HeaderMap,
+        method: &Method,
         arrival: &Arrival,
         mount: &Mount,
         rest: &str,
@@ -95,22 +91,23 @@ impl Web {
         S: Stream<Item = Result<B, E>>,
         B: Buf,
     {
-        if websocket::is_upgrade(&method, &headers) {
-            return self.upgrade(arrival, mount, &headers, upgrade);
+        let headers = &*arrival.headers;
+        if websocket::is_upgrade(method, headers) {
+            return self.upgrade(arrival, mount, upgrade);
         }
-        if let Some(file) = files::of_mount(mount, arrival.uri.path(), rest, &headers) {
+        if let Some(file) = files::of_mount(mount, arrival.uri.path(), rest, headers) {
             return file;
         }
-        if cors::is_preflight(&method, &headers) {
-            return cors::preflight(&headers);
+        if cors::is_preflight(method, headers) {
+            return cors::preflight(headers);
         }
-        match method {
-            Method::GET if accepts_stream(&headers) => self.eventsource(arrival, mount, headers).await,
-            Method::GET => self.get(arrival, mount, &headers),
-            Method::POST => self.post(arrival, mount, headers, body).await,
+        match *method {
+            Method::GET if accepts_stream(headers) => self.eventsource(arrival, mount).await,
+            Method::GET => self.get(arrival, mount),
+            Method::POST => self.post(arrival, mount, body).await,
             _ => {
                 let mut response = self.malformed("unsupported method");
-                cors::allow(&headers, &mut response);
+                cors::allow(headers, &mut response);
                 response
             }
         }

@@ -1,8 +1,8 @@
 //! Spans for requests and for the frames of sockets: what ties log lines and traces together. All at level `debug`, so that
 //! they cost no memory and next to no time unless somebody asks. Made by the listener, and by each socket.
 
+use http::Method;
 use http::header::HeaderName;
-use http::{HeaderMap, Method};
 use tracing::{Span, field};
 
 use super::{Arrival, reply};
@@ -14,18 +14,18 @@ const PROXY_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROXY_ID_BYTES: usize = 128;
 
 /// For one HTTP request; the socket or stream that it opens goes by its id as well.
-pub fn request_span(arrival: &Arrival, method: &Method, headers: &HeaderMap) -> Span {
+pub fn request_span(arrival: &Arrival, method: &Method) -> Span {
     let span = tracing::debug_span!(
         "request",
         id = %arrival.id,
-        proxy_id = reply::text(headers, PROXY_ID).filter(|id| id.len() <= PROXY_ID_BYTES),
+        proxy_id = reply::text(&arrival.headers, PROXY_ID).filter(|id| id.len() <= PROXY_ID_BYTES),
         peer = %arrival.peer,
         %method,
         path = arrival.uri.path(),
         otel.kind = field::Empty,
     );
     #[cfg(feature = "otlp")]
-    remote::continue_trace(&span, headers);
+    remote::continue_trace(&span, &arrival.headers);
     span
 }
 

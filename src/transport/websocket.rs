@@ -47,9 +47,9 @@ impl Web {
         &self,
         arrival: &Arrival,
         mount: &Mount,
-        headers: &HeaderMap,
         upgrade: Option<(OnUpgrade, TakeStream)>,
     ) -> Response {
+        let headers = &*arrival.headers;
         let (accept, upgrade, take) = match (accept_key(headers), upgrade) {
             (Ok(accept), Some((upgrade, take))) => (accept, upgrade, take),
             (Err(why), _) => return reply::response(StatusCode::BAD_REQUEST, "text/plain", why),

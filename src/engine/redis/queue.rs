@@ -2,9 +2,6 @@
 //! way at a time, so everything is done in the order in which it came, whatever happens to a batch. Used by `publisher`
 //! and `steps`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use tokio::sync::{mpsc, oneshot};
 
 use super::lane::Lane;
@@ -53,27 +50,6 @@ pub(super) struct Most {
     pub(super) bytes: usize,
 }
 
-/// Counts the jobs that wait or are under way: one that comes alone need not go through the queue.
-#[derive(Default)]
-pub(super) struct Places(Arc<AtomicUsize>);
-
-/// A place among them.
-pub(super) struct Place(Arc<AtomicUsize>);
-
-impl Places {
-    /// A place, and whether there is no other.
-    pub(super) fn take(&self) -> (Place, bool) {
-        let others = self.0.fetch_add(1, Ordering::AcqRel);
-        (Place(self.0.clone()), others == 0)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 pub(super) fn queue<W, S>(most: Most) -> (Entrance<W, S>, Queue<W, S>) {
     let (sender, jobs) = mpsc::channel(PLACES);
     (Entrance(sender), Queue { jobs, waiting: Vec::with_capacity(most.jobs), most })
@@ -101,35 +77,27 @@ fn stopped() -> EngineError {
 impl<W, S> Queue<W, S> {
     /// The next batch, when `lane` can take it; nothing once all entrances are gone.
     pub(super) async fn next(&mut self, lane: &Lane) -> Option<Vec<Job<W, S>>> {
-        while self.filled().await {
-            if let Some(batch) = self.batch(lane).await {
-                return Some(batch);
+        loop {
+            if self.waiting.is_empty() && self.jobs.recv_many(&mut self.waiting, self.most.jobs).await == 0 {
+                return None;
+            }
+            // First of all: connecting may take longer than anybody waits.
+            if let Err(error) = lane.ready().await {
+                refuse(self.waiting.drain(..), &error);
+                continue;
+            }
+            // Whoever does not wait any more was told that it failed: it must not happen now.
+            self.waiting.retain(|job| !job.reply.is_closed());
+            let mut bytes = 0;
+            let fits = self.waiting.iter().take_while(|job| {
+                bytes += job.bytes;
+                bytes <= self.most.bytes
+            });
+            let count = fits.count().max(1).min(self.waiting.len());
+            if count > 0 {
+                return Some(self.waiting.drain(..count).collect());
             }
         }
-        None
-    }
-
-    /// Waits until something waits; false once all entrances are gone.
-    pub(super) async fn filled(&mut self) -> bool {
-        !self.waiting.is_empty() || self.jobs.recv_many(&mut self.waiting, self.most.jobs).await > 0
-    }
-
-    /// What waits, as far as one call bears it, when `lane` can take it; nothing if nobody waits any more.
-    pub(super) async fn batch(&mut self, lane: &Lane) -> Option<Vec<Job<W, S>>> {
-        // First of all: connecting may take longer than anybody waits.
-        if let Err(error) = lane.ready().await {
-            refuse(self.waiting.drain(..), &error);
-            return None;
-        }
-        // Whoever does not wait any more was told that it failed: it must not happen now.
-        self.waiting.retain(|job| !job.reply.is_closed());
-        let mut bytes = 0;
-        let fits = self.waiting.iter().take_while(|job| {
-            bytes += job.bytes;
-            bytes <= self.most.bytes
-        });
-        let count = fits.count().max(1).min(self.waiting.len());
-        (count > 0).then(|| self.waiting.drain(..count).collect())
     }
 
     /// Takes back what was not done: it is first in the next batch.

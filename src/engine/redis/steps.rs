@@ -5,12 +5,13 @@
 //! are done.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use redis::{Arg, Cmd};
 
 use super::lane::Lane;
-use super::queue::{self, Entrance, Job, Most, Place, Places, Queue, Said, said};
+use super::queue::{self, Entrance, Job, Most, Queue, Said, said};
 use super::reply;
 use super::shared::Shared;
 use crate::engine::EngineError;
@@ -25,7 +26,7 @@ const USUAL: (usize, usize) = (12, 160);
 pub(super) struct Steps {
     entrance: Entrance<Step, Bytes>,
     path: Path,
-    places: Places,
+    under_way: Arc<AtomicUsize>,
 }
 
 /// The task behind [`Steps`].
@@ -47,11 +48,28 @@ struct Step {
     _place: Place,
 }
 
+/// A place among the steps that wait or are under way.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// And whether there is no other.
+    fn take(under_way: &Arc<AtomicUsize>) -> (Self, bool) {
+        let others = under_way.fetch_add(1, Ordering::AcqRel);
+        (Self(under_way.clone()), others == 0)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Steps {
     pub(super) fn new(shared: Arc<Shared>, lane: Arc<Lane>) -> (Self, Walker) {
         let (entrance, queue) = queue::queue(BATCH);
         let path = Path { shared, lane };
-        (Self { entrance, path: path.clone(), places: Places::default() }, Walker { path, queue })
+        (Self { entrance, path: path.clone(), under_way: Arc::default() }, Walker { path, queue })
     }
 
     /// Does the step of this name; gives what it says. A caller that gives up before its turn has done nothing; what it
@@ -62,7 +80,7 @@ impl Steps {
     pub(super) async fn take(&self, name: &'static str, arguments: impl FnOnce(&mut Cmd)) -> Said<Bytes> {
         let mut words = Cmd::with_capacity(USUAL.0, USUAL.1);
         arguments(words.arg(name));
-        let (place, alone) = self.places.take();
+        let (place, alone) = Place::take(&self.under_way);
         if alone {
             let mut outcomes = self.path.walk([&words]).await?.into_iter();
             drop(place);

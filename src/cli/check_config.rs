@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{MISUSED, NodeArguments, complain};
+use super::{MISUSED, NodeArguments, complain, complain_of_configuration};
 use crate::node::Config;
 
 #[derive(Debug, Clone, Args)]
@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            complain(&anyhow::Error::new(error).context("bad configuration"));
+            complain_of_configuration(error, arguments.node.config.as_deref());
             ExitCode::from(MISUSED)
         }
     }

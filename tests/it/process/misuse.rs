@@ -110,7 +110,10 @@ async fn tried(mistake: &Mistake, sub_command: &str, free: &[&str], directory: &
     if output.status.code() != Some(2) {
         return Some(format!("{what}: exit code {:?}: {complaint}", output.status.code()));
     }
-    let missing: Vec<_> = mistake.named.iter().filter(|name| !complaint.contains(**name)).collect();
+    // Somebody who has several files wants to know which one was read.
+    let file = mistake.file.map(|_| "mistake.toml");
+    let named = mistake.named.iter().copied().chain(file);
+    let missing: Vec<_> = named.filter(|name| !complaint.contains(name)).collect();
     (!missing.is_empty() || complaint.contains("panicked")).then(|| format!("{what}: {missing:?} not in: {complaint}"))
 }
 

@@ -15,7 +15,7 @@ mod subscribe;
 #[cfg(feature = "otlp")]
 mod traces;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -123,16 +123,6 @@ pub fn run() -> ExitCode {
         #[cfg(feature = "bench")]
         Some(Command::Bench(arguments)) => bench::run(&arguments),
     }
-}
-
-/// Prints what is wrong with the configuration. With its file, if there is one, although the mistake may stand elsewhere:
-/// somebody with several files has to know which one was read.
-fn complain_of_configuration(error: impl Into<anyhow::Error>, file: Option<&Path>) {
-    let error = error.into();
-    complain(&match file {
-        Some(file) => error.context(format!("bad configuration (with {})", file.display())),
-        None => error.context("bad configuration"),
-    });
 }
 
 /// Prints an error with its causes, for a person.

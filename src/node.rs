@@ -4,6 +4,7 @@ mod canary;
 mod config;
 mod delivery_config;
 mod health;
+mod layers;
 mod limits_config;
 mod log_config;
 mod pressure;
@@ -33,8 +34,9 @@ use crate::server::{Extension, LocalClient, LocalError, Server, ServerEvent, Ser
 use crate::session::{COMMIT_EVERY, Sessions};
 use crate::transport::{LogHandle, NodeFacts, Readiness, Web, internal_routes, routes};
 
-pub use config::{Config, ConfigError, EngineKind, Overrides};
+pub use config::{Config, ConfigError, EngineKind};
 pub use delivery_config::{RetentionConfig, ServicesConfig};
+pub use layers::Overrides;
 pub use limits_config::Limits;
 pub use log_config::{LogFormat, LogSettings};
 pub use redis_config::RedisConfig;

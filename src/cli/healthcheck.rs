@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::{FAILED, MISUSED, complain, complain_of_configuration};
+use super::{FAILED, MISUSED, complain};
 use crate::node::{Config, Overrides};
 
 /// For the whole of it: a node that lives answers at once.
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
     let config = match Config::load(arguments.config.as_deref(), &overrides) {
         Ok(config) => config,
         Err(error) => {
-            complain_of_configuration(error, arguments.config.as_deref());
+            complain(&anyhow::Error::new(error).context("bad configuration"));
             return ExitCode::from(MISUSED);
         }
     };

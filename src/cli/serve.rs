@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs::{self, Log};
-use super::{FAILED, MISUSED, NodeArguments, complain, complain_of_configuration};
+use super::{FAILED, MISUSED, NodeArguments, complain};
 use crate::node::{Config, Limits, Node, NodeError};
 
 /// Files of a process that are not connections of clients: listeners, Redis, logs, the runtime's.
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let config = match Config::load(arguments.node.config.as_deref(), &arguments.node.overrides()) {
         Ok(config) => config,
         Err(error) => {
-            complain_of_configuration(error, arguments.node.config.as_deref());
+            complain(&anyhow::Error::new(error).context("bad configuration"));
             return ExitCode::from(MISUSED);
         }
     };
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &ServeArguments) -> ExitCode {
     let log = match logs::start(&config.log) {
         Ok(log) => log,
         Err(error) => {
-            complain_of_configuration(error, arguments.node.config.as_deref());
+            complain(&error.context("bad configuration"));
             return ExitCode::from(MISUSED);
         }
     };

@@ -87,7 +87,7 @@ async fn subscribe(arguments: &SubscribeArguments) -> anyhow::Result<()> {
     let outcome = tokio::select! {
         outcome = print(arguments, &client) => outcome,
         outcome = tell(&mut events, arguments) => outcome,
-        () = limit => Err(anyhow::anyhow!("not done within --timeout")),
+        () = limit => Err(anyhow::anyhow!("not done within --timeout, at {}", arguments.remote.url())),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
@@ -153,7 +153,8 @@ async fn tell(events: &mut Events, arguments: &SubscribeArguments) -> anyhow::Re
             }
             Event::Retry { reason, attempt, pause } if attempt > 0 || !pause.is_zero() => {
                 away = true;
-                Some(format!("no connection ({reason}); next attempt in {:.1} s", pause.as_secs_f64()))
+                let (url, pause) = (arguments.remote.url(), pause.as_secs_f64());
+                Some(format!("no connection to {url} ({reason}); next attempt in {pause:.1} s"))
             }
             Event::Connected { transport, .. } | Event::Resumed { transport } => {
                 let again = std::mem::take(&mut away) && ever;

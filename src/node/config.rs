@@ -1,8 +1,6 @@
-//! The configuration: plain structs, read in one place. Defaults < file (TOML) < `WEFT_*` environment < flags.
+//! The configuration: plain structs, what they may hold, and what the parts of a node make of them. Read in `layers`.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -109,29 +107,6 @@ pub enum EngineKind {
     Redis,
 }
 
-/// What the command line says; `None` leaves a value to the environment, the file or the default.
-#[derive(Debug, Clone, Default)]
-pub struct Overrides {
-    /// `--listen`
-    pub listen: Option<String>,
-    /// `--internal-listen`
-    pub internal_listen: Option<String>,
-    /// `--mount`
-    pub mounts: Vec<String>,
-    /// `--engine`
-    pub engine: Option<String>,
-    /// `--redis-url`
-    pub redis_url: Option<String>,
-    /// `--timeout`
-    pub timeout: Option<String>,
-    /// `--drain-timeout`
-    pub drain_timeout: Option<String>,
-    /// `--log-level`
-    pub log_level: Option<String>,
-    /// `--log-format`
-    pub log_format: Option<String>,
-}
-
 /// What is wrong with a configuration. The text names the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -147,27 +122,14 @@ pub enum ConfigError {
         /// What is wrong, and what is allowed.
         problem: String,
     },
-}
-
-/// What `weft sub` and `weft pub` go by, and a node does not.
-const OF_CLIENTS: [&str; 2] = ["WEFT_URL", "WEFT_TOKEN"];
-
-/// Whether every `WEFT_*` variable is a setting. What the layers say of an unknown one does not name the variable.
-fn check_environment() -> Result<(), ConfigError> {
-    let known = serde_json::to_value(Config::default()).map_err(|error| ConfigError::Source(error.to_string()))?;
-    for (name, _) in std::env::vars_os() {
-        let Some(name) = name.to_str() else { continue };
-        let lower = name.to_ascii_lowercase();
-        let Some(path) = lower.strip_prefix("weft_").filter(|_| !OF_CLIENTS.contains(&name)) else { continue };
-        let setting = path.split("__").try_fold(&known, |value, key| value.get(key));
-        if setting.is_none_or(serde_json::Value::is_object) {
-            return Err(ConfigError::Source(format!(
-                "environment variable `{name}` is not a setting: every variable that begins with WEFT_ must be one, such \
-                 as WEFT_LISTEN or WEFT_LIMITS__SESSIONS"
-            )));
-        }
-    }
-    Ok(())
+    /// A mistake, and where it stands.
+    #[error("{place}: {problem}")]
+    At {
+        /// The file, variable or flag.
+        place: String,
+        /// What is wrong.
+        problem: Box<ConfigError>,
+    },
 }
 
 impl TryFrom<String> for EngineKind {
@@ -216,42 +178,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads all layers: defaults, `file`, the `WEFT_*` environment, flags; then checks the whole.
-    ///
-    /// # Errors
-    /// [`ConfigError`] that names the key, or the file.
-    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let source = |error: config::ConfigError| ConfigError::Source(error.to_string());
-        let mut builder = config::Config::builder();
-        if let Some(path) = file {
-            builder = builder.add_source(config::File::from(PathBuf::from(path)).format(config::FileFormat::Toml));
-        }
-        check_environment()?;
-        let ours = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        let variables = std::env::vars_os().filter_map(ours).filter(|(name, _)| !OF_CLIENTS.contains(&&**name));
-        let environment = config::Environment::with_prefix("WEFT").prefix_separator("_").separator("__");
-        builder = builder.add_source(environment.try_parsing(true).source(Some(variables.collect())));
-        let flags = [
-            ("listen", &overrides.listen),
-            ("internal_listen", &overrides.internal_listen),
-            ("engine", &overrides.engine),
-            ("redis.url", &overrides.redis_url),
-            ("timeout", &overrides.timeout),
-            ("drain_timeout", &overrides.drain_timeout),
-            ("log.level", &overrides.log_level),
-            ("log.format", &overrides.log_format),
-        ];
-        for (key, value) in flags {
-            builder = builder.set_override_option(key, value.clone()).map_err(source)?;
-        }
-        if !overrides.mounts.is_empty() {
-            builder = builder.set_override("mounts", overrides.mounts.clone()).map_err(source)?;
-        }
-        let config: Self = builder.build().map_err(source)?.try_deserialize().map_err(source)?;
-        config.check()?;
-        Ok(Self { engine: config.engine(), ..config })
-    }
-
     /// The engine that is meant: never [`EngineKind::Auto`].
     pub fn engine(&self) -> EngineKind {
         match self.engine {

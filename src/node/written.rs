@@ -10,7 +10,7 @@ use crate::transport::Mount;
 /// A duration as people write it: `45s`, `500ms`, `1m 30s`, or plain seconds.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "no duration; write `45s`, `500ms` or plain seconds")]
     enum Written {
         Seconds(f64),
         Text(String),
@@ -49,7 +49,7 @@ pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sock
 /// A list of mounts, or (from the environment) one text with commas.
 pub(super) fn mounts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Mount>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "no mounts; write `[\"/bayeux\", \"/cometd=cometd\"]`")]
     enum Written {
         List(Vec<String>),
         Text(String),

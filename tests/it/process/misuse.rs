@@ -52,11 +52,14 @@ const MISTAKES: &[Mistake] = &[
     flag(&["--log-level", "a=b=c"], &["log.level"]),
     flag(&["--log-format", "xml"], &["log.format", "xml", "json"]),
     flag(&["--config", "/nonexistent/weft.toml"], &["/nonexistent/weft.toml"]),
+    flag(&["--config", "/"], &["cannot read /", "directory", "container"]),
     file("nonsense = 1", &["nonsense"]),
     file("[limits]\nnonsense = 1", &["nonsense"]),
     file("[limits]\nbody_bytes = \"much\"", &["body_bytes"]),
     file("[limits]\nbody_bytes = 1", &["limits.body_bytes", "1024"]),
     file("timeout = \"soon\"", &["timeout", "soon"]),
+    file("timeout = true", &["timeout", "45s"]),
+    file("mounts = 7", &["mounts", "/bayeux"]),
     file("workers = 5000", &["workers", "1024"]),
     file("mounts = []", &["mounts"]),
     file("mounts = [\"/a\", 7]", &["mounts"]),
@@ -68,7 +71,9 @@ const MISTAKES: &[Mistake] = &[
     file("this is no TOML", &["mistake.toml"]),
     variable("WEFT_NONSENSE", "1", &["WEFT_NONSENSE"]),
     variable("WEFT_LIMITS__NONSENSE", "1", &["WEFT_LIMITS__NONSENSE"]),
+    variable("WEFT_LIMITS_SESSIONS", "5", &["WEFT_LIMITS__SESSIONS"]),
     variable("WEFT_TIMEOUT", "soon", &["timeout", "soon"]),
+    variable("WEFT_LIMITS__SESSIONS", "0", &["limits.sessions", "at least 1"]),
     variable("WEFT_LISTEN", "nowhere", &["listen"]),
     variable("WEFT_MOUNTS", "/a,b", &["mount", "`b`"]),
     variable("WEFT_LIMITS__SESSIONS", "many", &["sessions"]),
@@ -110,9 +115,14 @@ async fn tried(mistake: &Mistake, sub_command: &str, free: &[&str], directory: &
     if output.status.code() != Some(2) {
         return Some(format!("{what}: exit code {:?}: {complaint}", output.status.code()));
     }
-    // Somebody who has several files wants to know which one was read.
-    let file = mistake.file.map(|_| "mistake.toml");
-    let named = mistake.named.iter().copied().chain(file);
+    // Where it stands: the file, the variable, or one of the flags.
+    let flags: Vec<_> = mistake.arguments.iter().filter(|argument| argument.starts_with("--")).collect();
+    let flag = |flag: &&str| complaint.contains(flag.split('=').next().unwrap_or(flag));
+    if !flags.is_empty() && !flags.iter().any(|name| flag(name)) {
+        return Some(format!("{what}: none of {flags:?} in: {complaint}"));
+    }
+    let place = mistake.file.map(|_| "mistake.toml").or(mistake.variable.map(|(name, _)| name));
+    let named = mistake.named.iter().copied().chain(place);
     let missing: Vec<_> = named.filter(|name| !complaint.contains(name)).collect();
     (!missing.is_empty() || complaint.contains("panicked")).then(|| format!("{what}: {missing:?} not in: {complaint}"))
 }

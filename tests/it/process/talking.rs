@@ -192,14 +192,14 @@ async fn a_subscriber_waits_for_its_server_and_comes_back() {
     let out = BufReader::new(child.stdout.take().expect("piped")).lines();
     let err = BufReader::new(child.stderr.take().expect("piped")).lines();
     let mut sub = Running { child, out, err };
-    sub.says("no connection").await;
+    sub.says("no connection to http://").await;
     proxy.set_targets([node.addr()]);
     sub.says("subscribed to /a").await;
     assert_eq!(run(&url, &["pub", "/a", "1"], "").await.0, 0);
     assert_eq!(sub.line().await, r#"{"channel":"/a","data":1}"#);
     proxy.set_targets([]);
     proxy.cut();
-    sub.says("no connection").await;
+    sub.says("no connection to http://").await;
     assert_eq!(run(&url, &["pub", "/a", "2"], "").await.0, 0);
     proxy.set_targets([node.addr()]);
     assert_eq!(sub.line().await, r#"{"channel":"/a","data":2}"#);

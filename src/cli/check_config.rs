@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{MISUSED, NodeArguments, complain};
+use super::{FAILED, MISUSED, NodeArguments, complain};
 use crate::node::Config;
 
 #[derive(Debug, Clone, Args)]
@@ -16,20 +16,25 @@ pub(super) struct CheckArguments {
 
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     match Config::load(arguments.node.config.as_deref(), &arguments.node.overrides()) {
-        Ok(config) => {
-            match toml::to_string(&config) {
-                Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
-                    // Whoever reads it may have read enough.
-                    Err(error) if error.kind() != ErrorKind::BrokenPipe => complain(&anyhow::Error::new(error)),
-                    _ => {}
-                },
-                Err(error) => complain(&anyhow::Error::new(error)),
+        Ok(config) => match print(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error);
+                ExitCode::from(FAILED)
             }
-            ExitCode::SUCCESS
-        }
+        },
         Err(error) => {
             complain(&anyhow::Error::new(error).context("bad configuration"));
             ExitCode::from(MISUSED)
         }
+    }
+}
+
+fn print(config: &Config) -> anyhow::Result<()> {
+    let text = toml::to_string(config)?;
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        // Whoever reads it may have read enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
     }
 }

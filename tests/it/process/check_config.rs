@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use toml::Table;
 
-use super::{printed, weft};
+use super::{ended, printed, text, weft};
 
 /// A file in a directory of its own.
 fn written(content: &str) -> (tempfile::TempDir, PathBuf) {
@@ -167,4 +167,21 @@ async fn variables_of_clients_are_no_settings() {
     command.envs([("WEFT_URL", "http://elsewhere/bayeux"), ("WEFT_TOKEN", "secret"), ("WEFT_TIMEOUT", "31s")]);
     let text = printed(command).await;
     assert!(text.contains("timeout = \"31s\""), "{text}");
+}
+
+/// Whoever reads what it prints may have read enough; what cannot be written is a failure.
+#[tokio::test]
+async fn an_output_may_end_early_but_not_fail() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = weft(&["check-config"]);
+    command.stdout(writer);
+    let output = ended(command).await;
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+
+    let mut command = weft(&["check-config"]);
+    command.stdout(std::fs::File::options().write(true).open("/dev/full").expect("Linux has it"));
+    let output = ended(command).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("No space left"), "{}", text(&output.stderr));
 }

@@ -22,7 +22,6 @@ mod timing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 pub use batch::{FrameOutcome, HttpOutcome, Reply, is_stored};
@@ -286,12 +285,12 @@ impl Server {
         Err(BayeuxError::limit(405, name, format!("Channel too deep: the limit is {limit} segments")))
     }
 
-    fn incoming<'a>(&'a self, mut message: Message, request: &'a RequestInfo) -> BoxFuture<'a, Option<Message>> {
+    async fn incoming(&self, message: &mut Message, request: &RequestInfo) -> Verdict {
         // Before extensions: what they add may differ between the copies of a publish.
         if self.settings().idempotent && !message.channel.starts_with("/meta/") {
             message.fingerprint = message.to_fingerprint(request.dialect);
         }
-        self.0.extensions.incoming(message, request)
+        self.0.extensions.incoming(message, request).await
     }
 }
 

@@ -86,18 +86,36 @@ impl Channel {
     /// Every pattern that covers this channel, most special first: `/a/b` gives `/a/b`, `/a/*`, `/a/**`, `/**`.
     /// Patterns outside `/service` are left out for a service channel: it is never broadcast.
     pub fn expand(&self) -> Expansion {
-        let name = &*self.0;
         let mut expansion = Expansion::new();
         expansion.push(Pattern(self.0.clone()));
-        let shared = self.realm() == Realm::Broadcast;
         // One buffer for all of them: each is made in it, and copied into an allocation of its own.
-        let mut text = String::with_capacity(name.len() + 3);
+        let mut text = String::with_capacity(self.0.len() + 3);
+        self.wildcards(|stem, wildcard| {
+            text.clear();
+            text.push_str(stem);
+            text.push_str(wildcard);
+            expansion.push(Pattern(text.as_str().into()));
+        });
+        expansion
+    }
+
+    /// As [`Channel::expand`], as one text: the patterns divided by spaces, of which no name has one. Appended to `text`.
+    pub fn expand_into(&self, text: &mut String) {
+        text.push_str(&self.0);
+        self.wildcards(|stem, wildcard| {
+            text.push(' ');
+            text.push_str(stem);
+            text.push_str(wildcard);
+        });
+    }
+
+    /// The patterns that cover this channel besides itself, each in two parts.
+    fn wildcards(&self, mut put: impl FnMut(&str, &str)) {
+        let name = &*self.0;
+        let shared = self.realm() == Realm::Broadcast;
         let mut put = |stem: &str, wildcard: &str| {
             if !stem.is_empty() || shared {
-                text.clear();
-                text.push_str(stem);
-                text.push_str(wildcard);
-                expansion.push(Pattern(text.as_str().into()));
+                put(stem, wildcard);
             }
         };
         // The name starts with a slash (grammar), so there is always a last one.
@@ -107,7 +125,7 @@ impl Channel {
             put(&name[..cut], "/**");
             match name[..cut].rfind('/') {
                 Some(earlier) => cut = earlier,
-                None => return expansion,
+                None => return,
             }
         }
     }
@@ -248,6 +266,15 @@ mod tests {
         assert_eq!(expanded("/a"), ["/a", "/*", "/**"]);
         assert_eq!(expanded("/a/b"), ["/a/b", "/a/*", "/a/**", "/**"]);
         assert_eq!(expanded("/a/b/c"), ["/a/b/c", "/a/b/*", "/a/b/**", "/a/**", "/**"]);
+    }
+
+    #[test]
+    fn an_expansion_as_text() {
+        for name in ["/a", "/a/b/c", "/service/a", "/service"] {
+            let mut text = "before ".to_owned();
+            Channel::parse(name).expect(name).expand_into(&mut text);
+            assert_eq!(text, format!("before {}", expanded(name).join(" ")));
+        }
     }
 
     #[test]

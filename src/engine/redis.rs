@@ -72,17 +72,13 @@ impl RedisTasks {
 }
 
 impl RedisNode {
-    /// Hands in messages to be published, in their order, so that they share batches; gives for each where its outcome
-    /// will come.
+    /// Hands in messages to be published, in their order and next to each other, so that they share batches; gives for each
+    /// where its outcome will come.
     pub(super) async fn hand_in(
         &self,
         publications: &[Publication],
     ) -> Vec<impl Future<Output = Result<Published, EngineError>> + Send + use<>> {
-        let mut waiting = Vec::with_capacity(publications.len());
-        for publication in publications {
-            waiting.push(queue::said(self.0.publisher.hand_in(publication).await));
-        }
-        waiting
+        self.0.publisher.hand_in(publications).await.into_iter().map(queue::said).collect()
     }
 
     /// A node on Redis; gives its connections, its feed, and the tasks behind both. Connects when it is first used, and

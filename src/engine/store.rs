@@ -1,6 +1,7 @@
 //! The engine in use, as the rest of the server sees it: every call has a deadline, and tests can pause every call.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -105,8 +106,14 @@ impl Store {
             Backend::Redis(engine) => {
                 let handed_in = self.guard("publish_all", async { Ok(engine.hand_in(&publications).await) }).await;
                 let Ok(waiting) = handed_in else { return publications.iter().map(|_| late()).collect() };
+                // One timer for all, set once.
+                let mut time_out = pin!(tokio::time::sleep_until(until));
                 for outcome in waiting {
-                    outcomes.push(tokio::time::timeout_at(until, outcome).await.unwrap_or_else(|_| late()));
+                    outcomes.push(tokio::select! {
+                        biased;
+                        outcome = outcome => outcome,
+                        () = &mut time_out => late(),
+                    });
                 }
             }
         }

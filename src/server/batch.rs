@@ -6,7 +6,7 @@ use tracing::Instrument;
 use super::connect::{Bound, HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
 use super::subscribe::Change;
 use super::timing::Asked;
-use super::{Notice, OwnedClaim, RequestInfo, Server, session_of, spans};
+use super::{Notice, OwnedClaim, RequestInfo, Server, Verdict, session_of, spans};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Message, Pattern};
 use crate::engine::{Engine, SessionId, element};
@@ -34,8 +34,8 @@ pub enum HttpOutcome {
 /// What a frame on a socket came to.
 #[derive(Default)]
 pub struct FrameOutcome {
-    /// Encoded replies, to be sent in one frame (if any).
-    pub replies: Vec<Vec<u8>>,
+    /// The replies, to be sent in one frame: a JSON array, or nothing if there are none.
+    pub replies: Vec<u8>,
     /// The frame held no messages (Faye's old keep-alive `[]`): answer `[]`.
     pub empty: bool,
     /// The socket holds this session from now on.
@@ -48,17 +48,17 @@ pub struct FrameOutcome {
     pub close: Option<SocketClose>,
 }
 
-/// What a message other than a connect came to.
+/// What a message other than a connect came to. Boxed, because it passes through many hands.
 pub(super) struct Handled {
     /// Its reply.
-    pub(super) reply: Message,
+    pub(super) reply: Box<Message>,
     /// The answer of a service.
-    pub(super) event: Option<Message>,
+    pub(super) event: Option<Box<Message>>,
 }
 
 impl From<Message> for Handled {
     fn from(reply: Message) -> Self {
-        Self { reply, event: None }
+        Self { reply: reply.into(), event: None }
     }
 }
 
@@ -70,15 +70,24 @@ struct Array {
 
 impl Array {
     fn push(&mut self, element: &[u8]) {
-        self.bytes.push(if self.bytes.is_empty() { b'[' } else { b',' });
+        self.divide();
         self.bytes.extend_from_slice(element);
     }
 
+    fn push_message(&mut self, message: &Message) {
+        self.divide();
+        message.encode_into(&mut self.bytes);
+    }
+
+    fn divide(&mut self) {
+        self.bytes.push(if self.bytes.is_empty() { b'[' } else { b',' });
+    }
+
+    /// The array; nothing if it is empty.
     fn close(mut self) -> Vec<u8> {
-        if self.bytes.is_empty() {
-            return b"[]".to_vec();
+        if !self.bytes.is_empty() {
+            self.bytes.push(b']');
         }
-        self.bytes.push(b']');
         self.bytes
     }
 }
@@ -91,17 +100,17 @@ impl Server {
         let mut receipts = Vec::new();
         let mut connected = false;
         let mut run = Vec::new();
-        for message in connects_last(messages) {
-            let Some(message) = self.incoming(message, request).await else { continue };
+        for mut message in connects_last(messages) {
+            if self.incoming(&mut message, request).await == Verdict::Drop {
+                continue;
+            }
             let kind = kind(&message);
             if is_stored(&message) {
                 run.push(message);
                 continue;
             }
             if !run.is_empty() {
-                for reply in Box::pin(self.handle_publishes(std::mem::take(&mut run), request)).await {
-                    self.encode_reply(&mut array, reply, request).await;
-                }
+                Box::pin(self.handle_publishes(std::mem::take(&mut run), request, &mut array)).await;
             }
             if kind != Kind::Connect {
                 for reply in Box::pin(self.handle_asked(message, request)).await {
@@ -111,7 +120,7 @@ impl Server {
             }
             self.metrics().received(Kind::Connect);
             if std::mem::replace(&mut connected, true) {
-                self.encode_reply(&mut array, self.refuse_second_connect(&message), request).await;
+                self.encode_reply(&mut array, self.refuse_second_connect(&message).into(), request).await;
                 continue;
             }
             let asked = Asked::of(&message, request.dialect);
@@ -135,17 +144,16 @@ impl Server {
             if first {
                 deliveries.iter().for_each(|delivery| array.push(delivery));
             }
-            self.encode_reply(&mut array, reply, request).await;
+            self.encode_reply(&mut array, reply.into(), request).await;
             if !first {
                 deliveries.iter().for_each(|delivery| array.push(delivery));
             }
         }
         if !run.is_empty() {
-            for reply in Box::pin(self.handle_publishes(run, request)).await {
-                self.encode_reply(&mut array, reply, request).await;
-            }
+            Box::pin(self.handle_publishes(run, request, &mut array)).await;
         }
-        HttpOutcome::Reply(Reply { body: array.close(), receipts })
+        let body = if array.bytes.is_empty() { b"[]".to_vec() } else { array.close() };
+        HttpOutcome::Reply(Reply { body, receipts })
     }
 
     /// Processes the messages of one frame on a socket that holds `bound`.
@@ -160,41 +168,41 @@ impl Server {
         let mut bound = bound;
         let mut connected = false;
         let mut run = Vec::new();
-        for message in connects_last(messages) {
-            let Some(message) = self.incoming(message, request).await else { continue };
+        let mut array = Array::default();
+        for mut message in connects_last(messages) {
+            if self.incoming(&mut message, request).await == Verdict::Drop {
+                continue;
+            }
             let kind = kind(&message);
             if is_stored(&message) {
                 run.push(message);
                 continue;
             }
-            for reply in self.handle_publishes(std::mem::take(&mut run), request).await {
-                outcome.replies.extend(self.encode(reply, request).await);
-            }
+            self.handle_publishes(std::mem::take(&mut run), request, &mut array).await;
             // Boxed, here and below: most frames are publishes, and need not carry the room for what is asked rarely.
             if kind != Kind::Connect {
                 for reply in Box::pin(self.handle_asked(message, request)).await {
-                    outcome.replies.extend(self.encode(reply, request).await);
+                    self.encode_reply(&mut array, reply, request).await;
                 }
                 continue;
             }
             self.metrics().received(Kind::Connect);
             if std::mem::replace(&mut connected, true) {
-                let refusal = self.refuse_second_connect(&message);
-                outcome.replies.extend(self.encode(refusal, request).await);
+                self.encode_reply(&mut array, self.refuse_second_connect(&message).into(), request).await;
                 continue;
             }
             let asked = Asked::of(&message, request.dialect);
             let span = spans::message(&message, Kind::Connect, request);
             match Box::pin(self.connect_socket(&message, request, alone, bound.as_ref()).instrument(span)).await {
                 SocketConnect::Answer(reply) => {
-                    outcome.replies.extend(self.encode(asked.answer(reply), request).await);
+                    self.encode_reply(&mut array, asked.answer(reply).into(), request).await;
                 }
                 SocketConnect::Bound(held, answer) => {
                     let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
                     bound = Some(Bound { session, epoch, traits, sent: held.sent().cursor });
                     outcome.bound = Some(held);
                     match answer {
-                        Ok(reply) => outcome.replies.extend(self.encode(asked.answer(reply), request).await),
+                        Ok(reply) => self.encode_reply(&mut array, asked.answer(reply).into(), request).await,
                         Err(held) => outcome.held = Some(held),
                     }
                 }
@@ -203,22 +211,21 @@ impl Server {
                     outcome.claim = claim;
                 }
                 SocketConnect::Answered(reply, claim) => {
-                    outcome.replies.extend(self.encode(asked.answer(reply), request).await);
+                    self.encode_reply(&mut array, asked.answer(reply).into(), request).await;
                     outcome.claim = claim;
                 }
                 SocketConnect::Close(why) => outcome.close = Some(why),
             }
         }
-        for reply in self.handle_publishes(run, request).await {
-            outcome.replies.extend(self.encode(reply, request).await);
-        }
+        self.handle_publishes(run, request, &mut array).await;
+        outcome.replies = array.close();
         outcome
     }
 
-    /// Publishes that follow each other: they are stored in one step of the engine, in their order.
-    async fn handle_publishes(&self, mut run: Vec<Message>, request: &RequestInfo) -> Vec<Message> {
+    /// Publishes that follow each other: they are stored in one step of the engine, in their order. Adds their replies.
+    async fn handle_publishes(&self, mut run: Vec<Message>, request: &RequestInfo, array: &mut Array) {
         if run.len() < 2 {
-            let Some(message) = run.pop() else { return Vec::new() };
+            let Some(message) = run.pop() else { return };
             let asked = Asked::of(&message, request.dialect);
             self.metrics().received(Kind::Publish);
             let span = spans::message(&message, Kind::Publish, request);
@@ -226,7 +233,10 @@ impl Server {
                 self.note_activity(session_of(&message).as_ref()).await;
                 self.publish(message, request).await
             };
-            return in_order(asked, handled.instrument(span).await, request).collect();
+            for reply in in_order(asked, handled.instrument(span).await, request) {
+                self.encode_reply(array, reply, request).await;
+            }
+            return;
         }
         let asked: Vec<_> = run.iter().map(|message| Asked::of(message, request.dialect)).collect();
         let mut active = None;
@@ -240,8 +250,11 @@ impl Server {
         }
         let span = spans::message(&run[0], Kind::Publish, request);
         let handled = Box::pin(self.publish_all(run, request)).instrument(span).await;
-        let replies = asked.into_iter().zip(handled);
-        replies.flat_map(|(asked, handled)| in_order(asked, handled, request)).collect()
+        for (asked, handled) in asked.into_iter().zip(handled) {
+            for reply in in_order(asked, handled, request) {
+                self.encode_reply(array, reply, request).await;
+            }
+        }
     }
 
     /// The session does something, where that counts.
@@ -255,7 +268,7 @@ impl Server {
     }
 
     /// As [`Server::handle`]: the reply with what was asked about time, and a service's answer beside it.
-    async fn handle_asked(&self, message: Message, request: &RequestInfo) -> impl Iterator<Item = Message> {
+    async fn handle_asked(&self, message: Message, request: &RequestInfo) -> impl Iterator<Item = Box<Message>> {
         let asked = Asked::of(&message, request.dialect);
         let span = spans::message(&message, kind(&message), request);
         in_order(asked, self.handle(message, request).instrument(span).await, request)
@@ -287,20 +300,27 @@ impl Server {
 
     /// A reply as JSON; `None` when an extension drops it.
     pub async fn encode(&self, reply: Message, request: &RequestInfo) -> Option<Vec<u8>> {
-        if reply.successful == Some(false) {
-            let error = reply.error.as_deref().unwrap_or_default();
-            tracing::debug!(channel = reply.channel, session = reply.client_id, peer = ?request.peer, error, "refused");
-            self.metrics().refused(error);
-        }
+        self.note_refusal(&reply, request);
         if !self.rewrites_deliveries() {
             return Some(reply.encode());
         }
         Some(Box::pin(self.0.extensions.outgoing(reply, request)).await?.encode())
     }
 
-    async fn encode_reply(&self, array: &mut Array, reply: Message, request: &RequestInfo) {
-        if let Some(bytes) = self.encode(reply, request).await {
-            array.push(&bytes);
+    async fn encode_reply(&self, array: &mut Array, reply: Box<Message>, request: &RequestInfo) {
+        self.note_refusal(&reply, request);
+        if !self.rewrites_deliveries() {
+            array.push_message(&reply);
+        } else if let Some(reply) = Box::pin(self.0.extensions.outgoing(*reply, request)).await {
+            array.push_message(&reply);
+        }
+    }
+
+    fn note_refusal(&self, reply: &Message, request: &RequestInfo) {
+        if reply.successful == Some(false) {
+            let error = reply.error.as_deref().unwrap_or_default();
+            tracing::debug!(channel = reply.channel, session = reply.client_id, peer = ?request.peer, error, "refused");
+            self.metrics().refused(error);
         }
     }
 
@@ -321,9 +341,9 @@ impl Server {
 }
 
 /// A reply with what was asked about time, and a service's answer beside it.
-fn in_order(asked: Asked, handled: Handled, request: &RequestInfo) -> impl Iterator<Item = Message> + use<> {
-    let Handled { reply, event } = handled;
-    let reply = asked.answer(reply);
+fn in_order(asked: Asked, handled: Handled, request: &RequestInfo) -> impl Iterator<Item = Box<Message>> + use<> {
+    let Handled { mut reply, event } = handled;
+    asked.put(&mut reply);
     let (first, second) = if request.dialect.events_come_first() { (event, Some(reply)) } else { (Some(reply), event) };
     first.into_iter().chain(second)
 }

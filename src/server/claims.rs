@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::value::RawValue;
 
-use super::{RequestInfo, Server};
+use super::{RequestInfo, Server, Verdict};
 use crate::bayeux::json::{self, Raw};
 use crate::bayeux::{BayeuxError, Message, Pattern};
 use crate::engine::{Claim, Cursor, PartitionId, Position, ReplayStart, ReplayWish, SessionId, Subscription, Traits};
@@ -279,17 +279,17 @@ impl Server {
         let ext = message.ext.as_deref().map(|ext| json::with_fields(Some(ext), &["position", "subscriptions"], &[]));
         let (mut subscriptions, mut known) = (Vec::new(), HashSet::new());
         for Wanted { name, since, replay } in wanted {
-            let subscribe = Message {
+            let mut subscribe = Message {
                 channel: "/meta/subscribe".to_owned(),
                 client_id: Some(session.as_str().to_owned()),
                 subscription: Some(json::quote(&name)),
                 ext: ext.clone(),
                 ..Message::default()
             };
-            let Some(passed) = self.incoming(subscribe, request).await.filter(|passed| passed.error.is_none()) else {
+            if self.incoming(&mut subscribe, request).await == Verdict::Drop || subscribe.error.is_some() {
                 continue;
-            };
-            let Some(name) = passed.subscription.as_deref().and_then(json::string) else { continue };
+            }
+            let Some(name) = subscribe.subscription.as_deref().and_then(json::string) else { continue };
             let Ok(Some(pattern)) = self.subscribable(&name, request) else { continue };
             // A replay that cannot go on is a subscription that cannot: its client is told so.
             let refused = rules.hides(&pattern) || (replay.is_some() && !replayable(&pattern));

@@ -94,24 +94,21 @@ impl Extensions {
         self.list.read().clone()
     }
 
-    pub(super) fn incoming<'a>(
-        &self,
-        mut message: Message,
-        request: &'a RequestInfo,
-    ) -> BoxFuture<'a, Option<Message>> {
+    pub(super) async fn incoming(&self, message: &mut Message, request: &RequestInfo) -> Verdict {
         let list = self.snapshot();
         if list.is_empty() {
-            return ready(Some(message)).boxed();
+            return Verdict::Pass;
         }
-        async move {
+        // Boxed: nearly always there are none, and each message would carry the room for them.
+        let asked = async move {
             for (_, extension) in list.iter() {
-                if extension.incoming(&mut message, request).await == Verdict::Drop {
-                    return None;
+                if extension.incoming(message, request).await == Verdict::Drop {
+                    return Verdict::Drop;
                 }
             }
-            Some(message)
-        }
-        .boxed()
+            Verdict::Pass
+        };
+        asked.boxed().await
     }
 
     pub(super) async fn outgoing(&self, mut message: Message, request: &RequestInfo) -> Option<Message> {

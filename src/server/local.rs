@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Handled;
-use super::{RequestInfo, Server};
+use super::{RequestInfo, Server, Verdict};
 use crate::bayeux::{Channel, Message, Pattern, json};
 use crate::engine::{Delivery, Ended, Engine, Epoch, Link, SessionId};
 use crate::session::{AttachOutcome, End, Held, Step};
@@ -189,13 +189,14 @@ impl Drop for LocalSubscription {
 }
 
 /// Sends a message through extensions and server, as a client's would go.
-async fn ask(server: &Server, message: Message, internal: bool) -> Result<Message, LocalError> {
+async fn ask(server: &Server, mut message: Message, internal: bool) -> Result<Message, LocalError> {
     let request = RequestInfo { internal, ..RequestInfo::in_process() };
-    let message =
-        if internal { message } else { server.incoming(message, &request).await.ok_or(LocalError::Dropped)? };
+    if !internal && server.incoming(&mut message, &request).await == Verdict::Drop {
+        return Err(LocalError::Dropped);
+    }
     let Handled { reply, .. } = server.handle(message, &request).await;
     match reply.successful {
-        Some(true) => Ok(reply),
+        Some(true) => Ok(*reply),
         _ => Err(LocalError::Refused(reply.error.unwrap_or_default())),
     }
 }

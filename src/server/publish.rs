@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 
 use super::batch::Handled;
 use super::{RequestInfo, Server, ServerEvent, session_of};
+use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Channel, Message};
 use crate::engine::{Engine, EngineError, Publication, Published, SessionId};
 
@@ -25,13 +26,13 @@ struct Stored {
 impl Server {
     /// Stores the message, or gives it to the service that answers its channel.
     pub(super) async fn publish(&self, message: Message, request: &RequestInfo) -> Handled {
-        let (reply, advice) = (message.reply(), message.reply_advice.clone());
+        let (reply, advice) = (Box::new(message.reply()), message.reply_advice.clone());
         let outcome = match self.prepare(message, request).await {
             Ok(Prepared::Message(stored)) => {
                 let outcome = self.sessions().store().publish(self.publication(&stored)).await;
                 self.stored(*stored, outcome, request).map(|()| None)
             }
-            Ok(Prepared::Served(event)) => Ok(Some(*event)),
+            Ok(Prepared::Served(event)) => Ok(Some(event)),
             Err(error) => Err(error),
         };
         handled(reply, advice, outcome)
@@ -41,7 +42,7 @@ impl Server {
     pub(super) async fn publish_all(&self, messages: Vec<Message>, request: &RequestInfo) -> Vec<Handled> {
         let mut prepared = Vec::with_capacity(messages.len());
         for message in messages {
-            let (reply, advice) = (message.reply(), message.reply_advice.clone());
+            let (reply, advice) = (Box::new(message.reply()), message.reply_advice.clone());
             prepared.push((reply, advice, self.prepare(message, request).await));
         }
         let publications: Vec<_> = prepared
@@ -66,7 +67,7 @@ impl Server {
                         let outcome = outcomes.next().unwrap_or_else(silent);
                         self.stored(*stored, outcome, request).map(|()| None)
                     }
-                    Ok(Prepared::Served(event)) => Ok(Some(*event)),
+                    Ok(Prepared::Served(event)) => Ok(Some(event)),
                     Err(error) => Err(error),
                 };
                 handled(reply, advice, outcome)
@@ -90,7 +91,9 @@ impl Server {
         if request.dialect.publish_needs_session() && !request.is_local() {
             Box::pin(self.expect_publisher(&message, request)).await.map_err(|error| error.to_string())?;
         }
-        if let Some(answer) = Box::pin(self.serve(&channel, &message, request)).await {
+        if channel.realm() == Realm::Service
+            && let Some(answer) = Box::pin(self.serve(&channel, &message, request)).await
+        {
             return answer.map(Box::new).map(Prepared::Served).map_err(|error| error.to_string());
         }
         let session = session_of(&message);
@@ -143,9 +146,17 @@ impl Server {
     }
 }
 
-fn handled(reply: Message, advice: Option<Box<RawValue>>, outcome: Result<Option<Message>, String>) -> Handled {
+fn handled(
+    mut reply: Box<Message>,
+    advice: Option<Box<RawValue>>,
+    outcome: Result<Option<Box<Message>>, String>,
+) -> Handled {
+    reply.successful = Some(outcome.is_ok());
     match outcome {
-        Ok(event) => Handled { reply: Message { successful: Some(true), ..reply }, event },
-        Err(error) => Message { successful: Some(false), error: Some(error), advice, ..reply }.into(),
+        Ok(event) => Handled { reply, event },
+        Err(error) => {
+            (reply.error, reply.advice) = (Some(error), advice);
+            Handled { reply, event: None }
+        }
     }
 }

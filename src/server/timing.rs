@@ -40,16 +40,20 @@ impl Asked {
     }
 
     /// The reply with what was asked for.
-    pub(super) fn answer(&self, reply: Message) -> Message {
-        let mut reply = match self.timesync.and_then(|asked| asked.answer(now())) {
-            Some(answer) => with_ext(reply, &[("timesync", answer)]),
-            None => reply,
-        };
+    pub(super) fn answer(&self, mut reply: Message) -> Message {
+        self.put(&mut reply);
+        reply
+    }
+
+    /// Puts what was asked for into the reply.
+    pub(super) fn put(&self, reply: &mut Message) {
+        if let Some(answer) = self.timesync.and_then(|asked| asked.answer(now())) {
+            *reply = with_ext(std::mem::take(reply), &[("timesync", answer)]);
+        }
         if self.timestamp {
             let stamp = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
             reply.rest.push(("timestamp".to_owned(), json::quote(&stamp)));
         }
-        reply
     }
 }
 

@@ -1,37 +1,29 @@
 //! The write path: messages that wait are stored in one step, in the order in which they came.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::{RedisWrite, ToRedisArgs};
 use tokio::sync::oneshot;
 
 use super::lane::Lane;
 use super::queue::{self, Entrance, Job, Most, Queue, Said, said};
 use super::reply;
 use super::shared::Shared;
-use crate::bayeux::{Fingerprint, Pattern};
-use crate::engine::{EngineError, Publication, Published, Retention};
+use crate::engine::{EngineError, Publication, Published};
 
 /// What one call stores: a script holds up everybody else.
-const BATCH: Most = Most { jobs: 32, bytes: 256 * 1024 };
-
-/// A message on its way.
-struct Outgoing {
-    /// `<channel> <array>`
-    message: Vec<u8>,
-    patterns: Vec<Pattern>,
-    retention: Option<Retention>,
-    fingerprint: Option<Fingerprint>,
-}
+const BATCH: Most = Most { jobs: 64, bytes: 256 * 1024 };
 
 /// Where messages are handed in.
-pub(super) struct Publisher(Entrance<Outgoing, Published>);
+pub(super) struct Publisher(Entrance<Publication, Published>);
 
 /// The task behind a [`Publisher`].
 pub(super) struct Writer {
     shared: Arc<Shared>,
     lane: Lane,
-    queue: Queue<Outgoing, Published>,
+    queue: Queue<Publication, Published>,
 }
 
 impl Publisher {
@@ -42,23 +34,33 @@ impl Publisher {
 
     /// Stores a message. A caller that gives up before its turn has published nothing.
     pub(super) async fn publish(&self, publication: &Publication) -> Said<Published> {
-        said(self.hand_in(publication).await).await
+        said(self.0.hand_in(publication.clone(), bytes(publication)).await).await
     }
 
-    /// Puts a message into the queue, which keeps the order; gives where its outcome will come.
+    /// Puts messages into the queue, in their order and next to each other; gives for each where its outcome will come.
     pub(super) async fn hand_in(
         &self,
-        publication: &Publication,
-    ) -> Result<oneshot::Receiver<Said<Published>>, EngineError> {
-        let channel = publication.channel.as_str();
-        let mut message = Vec::with_capacity(channel.len() + 1 + publication.array.len());
-        message.extend_from_slice(channel.as_bytes());
-        message.push(b' ');
-        message.extend_from_slice(&publication.array);
-        let patterns = publication.channel.expand().into_iter().collect();
-        let Publication { retention, fingerprint, .. } = *publication;
-        let bytes = message.len();
-        self.0.hand_in(Outgoing { message, patterns, retention, fingerprint }, bytes).await
+        publications: &[Publication],
+    ) -> Vec<Result<oneshot::Receiver<Said<Published>>, EngineError>> {
+        self.0.hand_in_together(publications.iter().map(|publication| (publication.clone(), bytes(publication)))).await
+    }
+}
+
+/// What a message takes in a batch.
+fn bytes(publication: &Publication) -> usize {
+    publication.channel.as_str().len() + 1 + publication.array.len()
+}
+
+/// A message as the log keeps it: `<channel> <array>`, put together where the command is written.
+struct Entry<'a>(&'a Publication);
+
+impl ToRedisArgs for Entry<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut out = out.writer_for_next_arg();
+        for part in [self.0.channel.as_str().as_bytes(), b" ", &self.0.array] {
+            // It goes into memory, which cannot fail.
+            let _ = out.write_all(part);
+        }
     }
 }
 
@@ -70,27 +72,27 @@ impl Writer {
         }
     }
 
-    async fn store(&self, batch: Vec<Job<Outgoing, Published>>) {
+    async fn store(&self, batch: Vec<Job<Publication, Published>>) {
         let settings = &self.shared.settings;
         let script = &self.shared.scripts.publish;
         let outcome = self.lane.run(script, |command| {
             command.arg(millis(settings.log_age)).arg(settings.log_entries);
             command.arg(millis(settings.idempotency_window)).arg(settings.fingerprints);
             command.arg(settings.retained).arg(batch.len());
+            let mut patterns = String::new();
             for Job { wanted, .. } in &batch {
-                command.arg(&wanted.message);
+                command.arg(Entry(wanted));
                 match &wanted.fingerprint {
                     Some(fingerprint) => command.arg(&fingerprint.0[..]),
                     None => command.arg(""),
                 };
                 match wanted.retention {
-                    Some(kept) => command.arg(millis(kept.age)).arg(kept.length),
-                    None => command.arg("").arg(""),
+                    Some(kept) => command.arg(format!("{} {}", millis(kept.age), kept.length)),
+                    None => command.arg(""),
                 };
-                command.arg(wanted.patterns.len());
-                for pattern in &wanted.patterns {
-                    command.arg(pattern.as_str());
-                }
+                patterns.clear();
+                wanted.channel.expand_into(&mut patterns);
+                command.arg(&patterns);
             }
         });
         let outcomes = outcome.await.and_then(|value| reply::published(script, value, batch.len(), settings.retained));

@@ -33,7 +33,10 @@ pub(super) fn refuse<W, S>(jobs: impl IntoIterator<Item = Job<W, S>>, error: &En
 }
 
 /// Where jobs are handed in.
-pub(super) struct Entrance<W, S>(mpsc::Sender<Job<W, S>>);
+pub(super) struct Entrance<W, S> {
+    jobs: mpsc::Sender<Job<W, S>>,
+    most: Most,
+}
 
 /// Where they are taken out.
 pub(super) struct Queue<W, S> {
@@ -52,7 +55,7 @@ pub(super) struct Most {
 
 pub(super) fn queue<W, S>(most: Most) -> (Entrance<W, S>, Queue<W, S>) {
     let (sender, jobs) = mpsc::channel(PLACES);
-    (Entrance(sender), Queue { jobs, waiting: Vec::with_capacity(most.jobs), most })
+    (Entrance { jobs: sender, most }, Queue { jobs, waiting: Vec::with_capacity(most.jobs), most })
 }
 
 impl<W, S> Entrance<W, S> {
@@ -60,8 +63,31 @@ impl<W, S> Entrance<W, S> {
     /// gives up before the job's turn has done nothing.
     pub(super) async fn hand_in(&self, wanted: W, bytes: usize) -> Result<oneshot::Receiver<Said<S>>, EngineError> {
         let (reply, outcome) = oneshot::channel();
-        self.0.send(Job { wanted, bytes, reply }).await.map_err(|_| stopped())?;
+        self.jobs.send(Job { wanted, bytes, reply }).await.map_err(|_| stopped())?;
         Ok(outcome)
+    }
+
+    /// As [`Entrance::hand_in`] for each of these, which stay together as far as one batch holds them: where many wait for
+    /// a place, those of others would come between them otherwise.
+    pub(super) async fn hand_in_together(
+        &self,
+        wanted: impl ExactSizeIterator<Item = (W, usize)>,
+    ) -> Vec<Result<oneshot::Receiver<Said<S>>, EngineError>> {
+        let mut wanted = wanted.fuse();
+        let mut outcomes = Vec::with_capacity(wanted.len());
+        while wanted.len() > 0 {
+            let places = self.jobs.reserve_many(wanted.len().min(self.most.jobs).min(PLACES)).await;
+            let Ok(places) = places else {
+                outcomes.extend(wanted.by_ref().map(|_| Err(stopped())));
+                break;
+            };
+            for (place, (wanted, bytes)) in places.zip(wanted.by_ref()) {
+                let (reply, outcome) = oneshot::channel();
+                place.send(Job { wanted, bytes, reply });
+                outcomes.push(Ok(outcome));
+            }
+        }
+        outcomes
     }
 }
 
@@ -103,5 +129,53 @@ impl<W, S> Queue<W, S> {
     /// Takes back what was not done: it is first in the next batch.
     pub(super) fn put_back(&mut self, jobs: Vec<Job<W, S>>) {
         self.waiting.splice(..0, jobs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two callers with many jobs each, and a queue that is full: theirs do not mix.
+    #[tokio::test]
+    async fn what_is_handed_in_together_stays_together() {
+        const MANY: usize = 10;
+        let (entrance, mut queue) = queue::<usize, ()>(Most { jobs: MANY, bytes: 1000 });
+        for _ in 0..PLACES {
+            entrance.hand_in(0, 1).await.expect("there is room");
+        }
+        let jobs = |caller: usize| entrance.hand_in_together((0..2 * MANY).map(move |_| (caller, 1)));
+        let taking = async {
+            let mut taken = Vec::new();
+            while taken.len() < PLACES + 4 * MANY {
+                taken.extend(queue.jobs.recv().await.map(|job| job.wanted));
+                // One place after the other becomes free.
+                tokio::task::yield_now().await;
+            }
+            taken
+        };
+        let (.., taken) = tokio::join!(jobs(1), jobs(2), taking);
+        let taken = &taken[PLACES..];
+        let rows: Vec<_> = taken.chunk_by(|one, next| one == next).map(<[usize]>::len).collect();
+        assert!(rows.iter().all(|row| row % MANY == 0), "{rows:?}");
+    }
+
+    #[tokio::test]
+    async fn more_than_there_are_places() {
+        let (entrance, mut queue) = queue::<usize, ()>(Most { jobs: 64, bytes: 1000 });
+        let all = 3 * PLACES + 1;
+        let taking = async {
+            let mut taken = Vec::new();
+            while taken.len() < all {
+                taken.extend(queue.jobs.recv().await.map(|job| job.wanted));
+            }
+            taken
+        };
+        let (outcomes, taken) = tokio::join!(entrance.hand_in_together((0..all).map(|number| (number, 1))), taking);
+        assert!(outcomes.len() == all && outcomes.iter().all(Result::is_ok));
+        assert_eq!(taken, (0..all).collect::<Vec<_>>());
+        drop(queue);
+        let outcomes = entrance.hand_in_together((0..3).map(|number| (number, 1))).await;
+        assert!(outcomes.len() == 3 && outcomes.iter().all(Result::is_err), "the node stops");
     }
 }

@@ -17,15 +17,29 @@ const BYTES: usize = 128 * 1024;
 /// Frames that wait for their turn.
 #[derive(Default)]
 pub(super) struct Ahead {
-    frames: VecDeque<(Vec<Message>, usize)>,
+    frames: VecDeque<Frame>,
     messages: usize,
     bytes: usize,
     /// The last frame holds something else than publishes.
     closed: bool,
 }
 
+struct Frame {
+    messages: Vec<Message>,
+    bytes: usize,
+    /// It holds publishes only. Known since it was read: looking at messages again that have waited costs more.
+    publishes: bool,
+}
+
+/// What is processed next.
+pub(super) struct Row {
+    pub(super) messages: Vec<Message>,
+    /// They are publishes only: others like them may be read ahead.
+    pub(super) publishes: bool,
+}
+
 /// Whether a frame may be processed together with others of its kind.
-pub(super) fn only_publishes(messages: &[Message]) -> bool {
+fn only_publishes(messages: &[Message]) -> bool {
     !messages.is_empty() && messages.iter().all(is_stored)
 }
 
@@ -42,33 +56,34 @@ impl Ahead {
 
     /// Adds a frame of so many bytes.
     pub(super) fn add(&mut self, messages: Vec<Message>, bytes: usize) {
-        self.closed |= !only_publishes(&messages);
+        let publishes = only_publishes(&messages);
+        self.closed |= !publishes;
         self.messages += messages.len();
         self.bytes += bytes;
-        self.frames.push_back((messages, bytes));
+        self.frames.push_back(Frame { messages, bytes, publishes });
     }
 
     /// Takes what is to be processed next: a frame, and those behind it that may join it.
-    pub(super) fn take(&mut self) -> Option<Vec<Message>> {
-        let mut step = self.pop()?;
-        while only_publishes(&step)
-            && let Some((next, _)) = self.frames.front()
-            && only_publishes(next)
-            && step.len() + next.len() <= MESSAGES
+    pub(super) fn take(&mut self) -> Option<Row> {
+        let Frame { mut messages, publishes, .. } = self.pop()?;
+        while publishes
+            && let Some(next) = self.frames.front()
+            && next.publishes
+            && messages.len() + next.messages.len() <= MESSAGES
         {
-            step.extend(self.pop()?);
+            messages.extend(self.pop()?.messages);
         }
         if self.frames.is_empty() {
             *self = Self::default();
         }
-        Some(step)
+        Some(Row { messages, publishes })
     }
 
-    fn pop(&mut self) -> Option<Vec<Message>> {
-        let (messages, bytes) = self.frames.pop_front()?;
-        self.messages -= messages.len();
-        self.bytes -= bytes;
-        Some(messages)
+    fn pop(&mut self) -> Option<Frame> {
+        let frame = self.frames.pop_front()?;
+        self.messages -= frame.messages.len();
+        self.bytes -= frame.bytes;
+        Some(frame)
     }
 }
 
@@ -85,7 +100,7 @@ mod tests {
         let mut ahead = Ahead::default();
         frames.iter().for_each(|channels| ahead.add(frame(channels), 100));
         std::iter::from_fn(|| ahead.take())
-            .map(|step| step.into_iter().map(|message| message.channel).collect())
+            .map(|row| row.messages.into_iter().map(|message| message.channel).collect())
             .collect()
     }
 
@@ -107,12 +122,12 @@ mod tests {
             ahead.add(frame(&["/a"]), 10);
         }
         assert!(!ahead.has_room());
-        assert_eq!(ahead.take().map(|step| step.len()), Some(MESSAGES));
+        assert_eq!(ahead.take().map(|row| row.messages.len()), Some(MESSAGES));
         assert!(ahead.has_room());
 
         ahead.add(frame(&["/a"]), BYTES);
         assert!(!ahead.has_room());
-        assert_eq!(ahead.take().map(|step| step.len()), Some(1));
+        assert_eq!(ahead.take().map(|row| row.messages.len()), Some(1));
 
         ahead.add(frame(&["/meta/connect"]), 1);
         assert!(!ahead.has_room(), "nothing is read behind a connect");
@@ -121,6 +136,6 @@ mod tests {
         // Large frames stay apart.
         ahead.add(frame(&["/a"; 40]), 1);
         ahead.add(frame(&["/b"; 40]), 1);
-        assert_eq!(ahead.take().map(|step| step.len()), Some(40));
+        assert_eq!(ahead.take().map(|row| row.messages.len()), Some(40));
     }
 }

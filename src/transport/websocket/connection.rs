@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use self::finish::Finish;
 use super::Stream;
-use super::ahead::{Ahead, only_publishes};
+use super::ahead::{Ahead, Row};
 use super::outlet::TAKE;
 use super::pings::Pings;
 use super::wire::{Event, Gone, Wire};
@@ -120,7 +120,7 @@ impl Connection {
             let waits = self.acks || self.held.as_ref().is_some_and(|held| held.has_gap());
             let may_send = !waits || self.connect.is_some();
             let step = tokio::select! {
-                event = self.wire.next(read) => self.on_event(event),
+                event = self.wire.next(read) => self.on_event(event).and_then(|()| self.begin()),
                 outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).boxed().await,
                 done = poll_option(&mut self.refreshing) => self.on_refreshed(done),
                 step = next_step(self.held.as_ref(), may_send), if deliver => self.on_step(step).boxed().await,
@@ -200,16 +200,38 @@ impl Connection {
             Ok(messages) => messages,
             Err(error) => return self.on_unparsable(&error),
         };
-        if self.processing.is_some() {
-            self.ahead.get_or_insert_default().add(messages, payload.len());
-        } else {
-            self.process(messages);
-        }
+        self.ahead.get_or_insert_default().add(messages, payload.len());
         Ok(())
     }
 
-    fn process(&mut self, messages: Vec<Message>) {
-        self.publishing = only_publishes(&messages);
+    /// Begins to process what was read, unless an earlier frame still is. What came together is processed together.
+    fn begin(&mut self) -> Result<(), Finish> {
+        let mut step = Ok(());
+        while step.is_ok()
+            && self.processing.is_none()
+            && self.ahead.as_ref().is_some_and(|ahead| ahead.has_room())
+            && !self.wire.is_full()
+            && let Some(event) = self.wire.next(true).now_or_never()
+        {
+            step = self.on_event(event);
+        }
+        // Whatever came behind it: what was read is processed.
+        if self.processing.is_none() {
+            self.process_next();
+        }
+        step
+    }
+
+    fn process_next(&mut self) {
+        let next = self.ahead.as_mut().and_then(|ahead| ahead.take());
+        self.ahead = self.ahead.take().filter(|ahead| !ahead.is_empty());
+        if let Some(row) = next {
+            self.process(row);
+        }
+    }
+
+    fn process(&mut self, Row { messages, publishes }: Row) {
+        self.publishing = publishes;
         let bound = self.held.as_ref().map(|held| {
             let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
             Bound { session, epoch, traits, sent: held.sent().cursor }
@@ -233,7 +255,7 @@ impl Connection {
             }
         }
         let refusal = Message::default().reject(&BayeuxError::limit(413, "", sentence(error)));
-        self.queue(&array(&[refusal.encode()]));
+        self.queue(&array(&refusal.encode()));
         Ok(())
     }
 
@@ -263,7 +285,7 @@ impl Connection {
         if outcome.empty {
             self.queue(b"[]");
         } else if !outcome.replies.is_empty() {
-            self.queue(&array(&outcome.replies));
+            self.queue(&outcome.replies);
         }
         self.open_outlet();
         self.flush_now();
@@ -271,11 +293,7 @@ impl Connection {
             Some(SocketClose::Stale) => Err(Finish::Close(CloseCode::Normal, "session is held elsewhere")),
             Some(SocketClose::Unavailable) => Err(Finish::Close(CloseCode::Error, "storage unavailable")),
             None => {
-                let next = self.ahead.as_mut().and_then(|ahead| ahead.take());
-                self.ahead = self.ahead.take().filter(|ahead| !ahead.is_empty());
-                if let Some(messages) = next {
-                    self.process(messages);
-                }
+                self.process_next();
                 Ok(())
             }
         }
@@ -362,7 +380,7 @@ impl Connection {
             if !rewrite {
                 self.queue(&delivery.array_as(batch.form));
             } else if let Some(json) = server.rewrite_delivery(&delivery, batch.form, &self.request).await {
-                self.queue(&array(&[json]));
+                self.queue(&array(&json));
             }
         }
         if let Some((connect, _)) = self.connect.take_if(|_| self.acks) {
@@ -473,7 +491,7 @@ impl Connection {
 
     async fn reply(&mut self, reply: Message) {
         if let Some(reply) = self.web.server().encode(reply, &self.request).await {
-            self.queue(&array(&[reply]));
+            self.queue(&array(&reply));
         }
     }
 
@@ -488,15 +506,9 @@ impl Connection {
     }
 }
 
-/// One frame with these messages.
-fn array(messages: &[Vec<u8>]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(2 + messages.iter().map(|message| message.len() + 1).sum::<usize>());
-    for (index, message) in messages.iter().enumerate() {
-        frame.push(if index == 0 { b'[' } else { b',' });
-        frame.extend_from_slice(message);
-    }
-    frame.push(b']');
-    frame
+/// A frame with this message.
+fn array(message: &[u8]) -> Vec<u8> {
+    [b"[", message, b"]"].concat()
 }
 
 /// The future's output; pending for ever while there is none.

@@ -4,11 +4,13 @@
 //! The lock is taken *before* the messages are taken from their outbox, so that they leave in that order whoever writes.
 //! Nothing waits under it: writes do not block. What is written is freed at once: a burst leaves no memory behind.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +22,9 @@ use crate::session::{Attachment, Outlet};
 
 /// Bytes that are taken from an outbox for one write (one message may exceed it).
 pub(super) const TAKE: usize = 64 * 1024;
+
+/// Bytes that are read from the kernel at once, into room that all sockets of a thread share.
+const READ_AT_ONCE: usize = 8 * 1024;
 
 /// First byte of a text frame that is a whole message (RFC 6455, 5.2).
 const TEXT: u8 = 0x81;
@@ -208,10 +213,32 @@ fn frame(bytes: &mut Vec<u8>, first: u8, payload: &[u8]) {
     bytes.extend_from_slice(payload);
 }
 
+thread_local! {
+    /// What was just read; nothing stays here.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_AT_ONCE].into());
+}
+
 /// The socket as the codec sees it: it reads, and what it writes (pongs, close frames) joins the other frames.
 pub(super) struct Duplex {
-    pub(super) read: OwnedReadHalf,
-    pub(super) outlet: Arc<SocketOutlet>,
+    read: OwnedReadHalf,
+    /// What was read and did not fit into the codec's buffer, which is small: a burst of frames is read at once all the same.
+    rest: Bytes,
+    outlet: Arc<SocketOutlet>,
+}
+
+impl Duplex {
+    pub(super) fn new(read: OwnedReadHalf, outlet: Arc<SocketOutlet>) -> Self {
+        Self { read, rest: Bytes::new(), outlet }
+    }
+
+    fn take_rest(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest[..count]);
+        self.rest.advance(count);
+        if self.rest.is_empty() {
+            self.rest = Bytes::new();
+        }
+    }
 }
 
 impl AsyncRead for Duplex {
@@ -220,10 +247,22 @@ impl AsyncRead for Duplex {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let outcome = Pin::new(&mut self.read).poll_read(context, buffer);
-        self.outlet.metrics.received_bytes.inc_by((buffer.filled().len() - before) as u64);
-        outcome
+        if !self.rest.is_empty() {
+            self.take_rest(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        READ.with_borrow_mut(|room| {
+            let mut room = ReadBuf::new(room);
+            ready!(Pin::new(&mut self.read).poll_read(context, &mut room))?;
+            let read = room.filled();
+            self.outlet.metrics.received_bytes.inc_by(read.len() as u64);
+            let (now, later) = read.split_at(read.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            if !later.is_empty() {
+                self.rest = Bytes::copy_from_slice(later);
+            }
+            Poll::Ready(Ok(()))
+        })
     }
 }
 

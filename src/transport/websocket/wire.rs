@@ -79,7 +79,7 @@ impl Wire {
         let Stream { tcp, first_bytes, place } = stream;
         let (read, write) = tcp.into_split();
         let outlet = Arc::new(SocketOutlet::new(write, metrics));
-        let duplex = Duplex { read, outlet: outlet.clone() };
+        let duplex = Duplex::new(read, outlet.clone());
         let socket = if first_bytes.is_empty() {
             WebSocketStream::from_raw_socket(duplex, Role::Server, Some(config)).await
         } else {

@@ -1,6 +1,8 @@
 //! The two ways in which requests are served: plain POSTs by our own hand, everything else by hyper. A client must not
 //! be able to tell which, and may change over at any request.
 
+mod frames;
+
 use std::time::Duration;
 
 use serde_json::json;

@@ -45,6 +45,54 @@ async fn publishes_in_a_row_share_a_call() {
     assert_eq!(unread(&node, &session, "1").await, (0..=60).collect::<Vec<_>>());
 }
 
+/// What a call has looked up for one message serves the next ones on the same log, each of which follows the one before.
+#[tokio::test]
+async fn a_call_looks_up_each_log_once() {
+    const MESSAGES: u64 = 30;
+    let redis = Redis::start().await;
+    let (node, mut feed) = redis.node(|_| {}).await;
+    // One log with one subscriber, one with two, and one of a pattern; and a log that cannot be written.
+    let alone = session(&node, &["/a"]).await;
+    let (one, other) = (session(&node, &["/b", "/*"]).await, session(&node, &["/b", "/*", "/bad"]).await);
+    node.listen(&[pattern("/b"), pattern("/*")]).await.expect("listening");
+    for session in [&alone, &one, &other] {
+        crate::contract::attach_poll(&node, session, "1").await;
+    }
+    redis.ask::<()>(&["SET", "{weft:0}:log:/bad", "not a log"]).await;
+    let nobody = weft::bayeux::Channel::parse("/x/y").expect("valid");
+    node.publish(Publication::new(nobody, "[]".into())).await.expect("Redis knows the script from here on");
+    crate::contract::drain(&node, &mut feed).await;
+    redis.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
+    let publication = |number: u64| {
+        let name = ["/a", "/b", "/bad"][(number % 3) as usize];
+        let channel = weft::bayeux::Channel::parse(name).expect("valid");
+        Publication::new(channel, format!("[{{\"channel\":\"{name}\",\"data\":{number}}}]").into())
+    };
+    let store = Store::redis(node.clone(), Duration::from_secs(5));
+    let outcomes = store.publish_all((0..MESSAGES).map(publication).collect()).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64, MESSAGES / 3 * 2, "{outcomes:?}");
+    // The logs of the three channels and their two patterns, of which one has subscribers.
+    let calls = calls_of(&redis, "evalsha").await;
+    assert_eq!(calls, 1, "calls for {MESSAGES} messages");
+    assert_eq!(calls_of(&redis, "mget").await, 3);
+    assert_eq!(calls_of(&redis, "scard").await, 3);
+    assert_eq!(calls_of(&redis, "hget").await, 1);
+
+    let mut ends = std::collections::HashMap::new();
+    let mut told = std::collections::BTreeMap::new();
+    for event in crate::contract::drain(&node, &mut feed).await {
+        let FeedEvent::Message { log, previous, delivery, .. } = event else { continue };
+        if let Some(end) = ends.insert(log.to_string(), delivery.position) {
+            assert_eq!(previous, end, "{log}");
+        }
+        *told.entry(log.to_string()).or_insert(0) += 1;
+    }
+    let expected = [("/*", MESSAGES), ("/a", MESSAGES / 3), ("/b", MESSAGES / 3)];
+    assert_eq!(told, expected.map(|(log, count)| (log.to_owned(), count)).into());
+    let numbers = |rest: u64| (0..MESSAGES).filter(|number| number % 3 == rest).collect::<Vec<_>>();
+    assert_eq!(unread(&node, &alone, "2").await, numbers(0));
+}
+
 /// Nodes go on listening to the logs of polls that they held. Of a log with one subscriber only that node is told which holds
 /// it now.
 #[tokio::test]

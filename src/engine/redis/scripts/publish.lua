@@ -2,17 +2,20 @@
 -- channel, if that is retained), under one position, and announces it on the feed of each such log.
 -- ARGV   3 age in ms beyond which entries go, 4 entries that a log keeps, 5 ms for which a repetition is recognised, 6
 --        fingerprints in a generation, 7 channels that may be retained, 8 number of messages; then for each: the channel and
---        the message ("<channel> <array>"), its fingerprint or '', age in ms and number of messages to be retained or '',
---        the number of its patterns, the patterns (the channel itself first)
+--        the message ("<channel> <array>"), its fingerprint or '', age in ms and number of messages to be retained ("<age>
+--        <number>") or '', the patterns with spaces between (the channel itself first)
 -- gives  for each: its position, = if it was stored before, ! and an error, or !retained
--- cost   a step for each pattern of the channel, four to eight commands for each that has a subscriber; two for a fingerprint,
---        four for a retained channel; nothing grows with the number of subscribers
+-- cost   a step for each pattern of the channel, four to eight commands for each that has a subscriber, three for each message
+--        more on a log; two for a fingerprint, four for a retained channel; nothing grows with the number of subscribers
 local age, keep = tonumber(ARGV[3]), tonumber(ARGV[4])
 local window, generation, max_retained, count = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local at = now()
 local position, outcomes, argument = tick(at, count), {}, 9
 local young, old, kept_key = root .. 'seen:young', root .. 'seen:old', root .. 'kept'
 local remembers = false
+-- What this call has read, and nothing else changes meanwhile: where a log ended (false: there is none), and where its messages
+-- are announced.
+local ends, places = {}, {}
 
 -- Two generations of fingerprints: the older goes when the younger has reached its age, or is full.
 local function remember()
@@ -30,21 +33,21 @@ end
 
 -- Of a log with one subscriber only the node is told that holds it now, which need not listen to the log; if none does, the
 -- next attach brings what waits. It is told on the connection on which logs are announced, too.
-local function announce_entry(pattern, previous, message)
+local function place(pattern)
   local members = root .. 'subscribers:' .. pattern
-  if redis.call('SCARD', members) == 1 then
-    local node = redis.call('HGET', root .. 'session:' .. redis.call('SRANDMEMBER', members), 'node')
-    if node and node ~= '' then
-      redis.call('PUBLISH', announce .. 'node:' .. node,
-        'log ' .. pattern .. ' ' .. text(position) .. ' ' .. previous .. ' ' .. message)
-    end
-  else
-    redis.call('PUBLISH', announce .. 'log:' .. pattern, text(position) .. ' ' .. previous .. ' ' .. message)
-  end
+  if redis.call('SCARD', members) ~= 1 then return { announce .. 'log:' .. pattern, '' } end
+  local node = redis.call('HGET', root .. 'session:' .. redis.call('SRANDMEMBER', members), 'node')
+  return node and node ~= '' and { announce .. 'node:' .. node, 'log ' .. pattern .. ' ' } or {}
 end
 
-local function append(pattern, previous, message, kept_age, kept_length)
-  local log, id = root .. 'log:' .. pattern, text(position) .. '-0'
+local function announce_entry(pattern, number, previous, message)
+  places[pattern] = places[pattern] or place(pattern)
+  local channel, prefix = unpack(places[pattern])
+  if channel then redis.call('PUBLISH', channel, prefix .. number .. ' ' .. previous .. ' ' .. message) end
+end
+
+local function append(pattern, at_position, message, kept_age, kept_length)
+  local log, id, previous = root .. 'log:' .. pattern, at_position .. '-0', ends[pattern]
   local most, oldest, life = keep, age, ttl
   if kept_age then
     -- What is retained, and what its subscribers may still need: a replay under way must not be overtaken.
@@ -64,7 +67,8 @@ local function append(pattern, previous, message, kept_age, kept_length)
   if type(stored) == 'table' and stored.err then return '!' .. stored.err end
   local fresh = not stored
   if fresh then redis.call('XADD', log, id, 'p', previous, 'm', message, 'n', number or '0') end
-  redis.call('SET', root .. 'head:' .. pattern, text(position), 'KEEPTTL')
+  redis.call('SET', root .. 'head:' .. pattern, at_position, 'KEEPTTL')
+  ends[pattern] = at_position
   -- Keys are refreshed, and old entries go, when a log crosses into another slice of time.
   local slice = oldest / 4
   if fresh or math.floor(at / slice) ~= math.floor(previous / 1024 / slice) then
@@ -80,14 +84,26 @@ local function append(pattern, previous, message, kept_age, kept_length)
   if kept_age and redis.call('EXISTS', root .. 'subscribers:' .. pattern) == 0 and not lingers(pattern) then
     redis.call('XTRIM', log, 'MAXLEN', kept_length)
   end
-  announce_entry(pattern, previous, message)
+  announce_entry(pattern, at_position, previous, message)
 end
 
-local function store(message, fingerprint, kept_age, kept_length, first, patterns)
-  local keys = {}
-  for offset = 1, patterns do keys[offset] = root .. 'head:' .. ARGV[first + offset - 1] end
-  local heads, failed = redis.call('MGET', unpack(keys)), nil
-  if kept_age and redis.call('HEXISTS', kept_key, ARGV[first]) == 0 and redis.call('HLEN', kept_key) >= max_retained then
+-- Reads the ends of these logs, those that this call has not read.
+local function read_ends(patterns)
+  local keys, unread = {}, {}
+  for _, pattern in ipairs(patterns) do
+    if ends[pattern] == nil then
+      keys[#keys + 1] = root .. 'head:' .. pattern
+      unread[#unread + 1] = pattern
+    end
+  end
+  if not keys[1] then return end
+  for index, at_end in ipairs(redis.call('MGET', unpack(keys))) do ends[unread[index]] = at_end end
+end
+
+local function store(message, fingerprint, kept_age, kept_length, patterns)
+  local channel, at_position, failed = patterns[1], text(position), nil
+  read_ends(patterns)
+  if kept_age and redis.call('HEXISTS', kept_key, channel) == 0 and redis.call('HLEN', kept_key) >= max_retained then
     return '!retained'
   end
   if fingerprint ~= '' and window > 0 then
@@ -95,30 +111,30 @@ local function store(message, fingerprint, kept_age, kept_length, first, pattern
     if redis.call('SISMEMBER', old, fingerprint) == 1 or redis.call('SADD', young, fingerprint) == 0 then return '=' end
   end
   if kept_age then
-    redis.call('HSET', kept_key, ARGV[first], text(kept_age))
-    if not heads[1] then
+    redis.call('HSET', kept_key, channel, text(kept_age))
+    if not ends[channel] then
       -- It is the first; or the head was lost, and the log has all that was published.
-      local last = redis.call('XREVRANGE', root .. 'log:' .. ARGV[first], '+', '-', 'COUNT', 1)[1]
-      heads[1] = last and string.match(last[1], '^%d+') or text(position - 1)
-      redis.call('SET', root .. 'head:' .. ARGV[first], heads[1], 'EX', ttl)
+      local last = redis.call('XREVRANGE', root .. 'log:' .. channel, '+', '-', 'COUNT', 1)[1]
+      ends[channel] = last and string.match(last[1], '^%d+') or text(position - 1)
+      redis.call('SET', root .. 'head:' .. channel, ends[channel], 'EX', ttl)
     end
   end
-  for offset = 1, patterns do
-    local channel = offset == 1
-    if heads[offset] then
-      failed = append(ARGV[first + offset - 1], heads[offset], message, channel and kept_age or nil,
-        channel and kept_length or nil) or failed
+  for index, pattern in ipairs(patterns) do
+    if ends[pattern] then
+      local kept = index == 1
+      failed = append(pattern, at_position, message, kept and kept_age or nil, kept and kept_length or nil) or failed
     end
   end
   if failed and fingerprint ~= '' then redis.call('SREM', young, fingerprint) end
-  return failed or text(position)
+  return failed or at_position
 end
 
 for index = 1, count do
-  local patterns = tonumber(ARGV[argument + 4])
-  outcomes[index] = store(ARGV[argument], ARGV[argument + 1], tonumber(ARGV[argument + 2]), tonumber(ARGV[argument + 3]),
-    argument + 5, patterns)
+  local kept_age, kept_length = string.match(ARGV[argument + 2], '^(%d+) (%d+)$')
+  local patterns = {}
+  for pattern in string.gmatch(ARGV[argument + 3], '[^ ]+') do patterns[#patterns + 1] = pattern end
+  outcomes[index] = store(ARGV[argument], ARGV[argument + 1], tonumber(kept_age), tonumber(kept_length), patterns)
   position = position + 1
-  argument = argument + 5 + patterns
+  argument = argument + 4
 end
 return outcomes

@@ -92,7 +92,7 @@ impl Connection {
             let read = unproved && self.may_read();
             let deadline = if unproved { pong_by } else { end };
             tokio::select! {
-                event = self.wire.next(read) => self.on_event(event)?,
+                event = self.wire.next(read) => self.on_event(event).and_then(|()| self.begin())?,
                 outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).await?,
                 () = tokio::time::sleep_until(deadline) => if deadline == end { return Ok(()) },
             }

@@ -9,9 +9,9 @@ use crate::document::Document;
 use crate::servers::{Cluster, Kind};
 
 const SUBSCRIBERS: [u32; 2] = [100, 1000];
-/// Messages under way at a server's maximum, the same for all. A thousand subscribers of a slow server must get them
+/// Messages under way for each publisher at a server's maximum, the same for all. A thousand subscribers of a slow server must get them
 /// all within the generator's deadlines.
-const WINDOW: u32 = 16;
+pub const WINDOW: u32 = 16;
 const SERVER_CPU: (&str, &str) = ("server.cpu_us_per_delivery", "us");
 const REDIS_CPU: (&str, &str) = ("redis.cpu_us_per_delivery", "us");
 const P99: (&str, &str) = ("latency_us.p99", "us");

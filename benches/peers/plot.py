@@ -14,7 +14,8 @@ RUNS = {
     "fan-out-1000": "1 → 1,000, each at its maximum",
     "same-rate-100": "1 → 100, at faye-redis’ maximum rate",
     "same-rate-1000": "1 → 1,000, at faye-redis’ maximum rate",
-    "pairs": "1,000 pairs, each at its maximum",
+    "pairs-16": "1,000 pairs, each at its maximum",
+    "pairs-1": "1,000 pairs, one message under way each",
 }
 LEFT, WIDTH, BAR, GAP = 150, 520, 18, 34
 LEAST, MOST = 0.2, 200.0

@@ -60,8 +60,15 @@ fn is_name(name: &str, may_be_empty: bool) -> bool {
     if name.is_empty() {
         return may_be_empty;
     }
-    name.starts_with('/')
-        && name[1..].split('/').all(|segment| !segment.is_empty() && segment.bytes().all(is_channel_byte))
+    let mut last = 0;
+    for byte in name.bytes() {
+        let fits = if byte == b'/' { last != b'/' } else { is_channel_byte(byte) && last != 0 };
+        if !fits {
+            return false;
+        }
+        last = byte;
+    }
+    last != b'/'
 }
 
 impl Channel {
@@ -71,6 +78,11 @@ impl Channel {
             return Ok(Self(name.into()));
         }
         Err(if Pattern::parse(name).is_ok() { ChannelError::Wildcard } else { ChannelError::Grammar })
+    }
+
+    /// The pattern that covers this channel alone.
+    pub fn to_pattern(&self) -> Pattern {
+        Pattern(self.0.clone())
     }
 
     /// The name as the publisher wrote it.
@@ -87,7 +99,7 @@ impl Channel {
     /// Patterns outside `/service` are left out for a service channel: it is never broadcast.
     pub fn expand(&self) -> Expansion {
         let mut expansion = Expansion::new();
-        expansion.push(Pattern(self.0.clone()));
+        expansion.push(self.to_pattern());
         // One buffer for all of them: each is made in it, and copied into an allocation of its own.
         let mut text = String::with_capacity(self.0.len() + 3);
         self.wildcards(|stem, wildcard| {

@@ -76,7 +76,7 @@ impl RedisNode {
     /// where its outcome will come.
     pub(super) async fn hand_in(
         &self,
-        publications: &[Publication],
+        publications: Vec<Publication>,
     ) -> Vec<impl Future<Output = Result<Published, EngineError>> + Send + use<>> {
         self.0.publisher.hand_in(publications).await.into_iter().map(queue::said).collect()
     }
@@ -409,7 +409,7 @@ impl Engine for RedisNode {
     }
 
     async fn publish(&self, publication: Publication) -> Result<Published, EngineError> {
-        self.0.publisher.publish(&publication).await
+        self.0.publisher.publish(publication).await
     }
 
     async fn read(&self, request: ReadRequest<'_>) -> Result<Read, EngineError> {

@@ -94,7 +94,8 @@ impl Store {
     pub async fn publish_all(&self, publications: Vec<Publication>) -> Vec<Result<Published, EngineError>> {
         let late = || Err(EngineError::Timeout(self.deadline));
         let until = Instant::now() + self.deadline;
-        let mut outcomes = Vec::with_capacity(publications.len());
+        let many = publications.len();
+        let mut outcomes = Vec::with_capacity(many);
         match &self.backend {
             Backend::Memory(_) => {
                 for publication in publications {
@@ -104,8 +105,8 @@ impl Store {
             }
             #[cfg(feature = "redis")]
             Backend::Redis(engine) => {
-                let handed_in = self.guard("publish_all", async { Ok(engine.hand_in(&publications).await) }).await;
-                let Ok(waiting) = handed_in else { return publications.iter().map(|_| late()).collect() };
+                let handed_in = self.guard("publish_all", async { Ok(engine.hand_in(publications).await) }).await;
+                let Ok(waiting) = handed_in else { return (0..many).map(|_| late()).collect() };
                 // One timer for all, set once.
                 let mut time_out = pin!(tokio::time::sleep_until(until));
                 for outcome in waiting {

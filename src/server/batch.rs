@@ -6,7 +6,7 @@ use tracing::Instrument;
 use super::connect::{Bound, HeldConnect, HttpAnswer, HttpConnect, SocketClose, SocketConnect};
 use super::subscribe::Change;
 use super::timing::Asked;
-use super::{Notice, OwnedClaim, RequestInfo, Server, Verdict, session_of, spans};
+use super::{Notice, OwnedClaim, RequestInfo, Server, Verdict, spans};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Message, Pattern};
 use crate::engine::{Engine, SessionId, element};
@@ -95,7 +95,7 @@ impl Array {
 impl Server {
     /// Processes the messages of one HTTP request. Dropping the future (the client hung up) releases its poll.
     pub async fn handle_request(&self, request: &RequestInfo, messages: Vec<Message>) -> HttpOutcome {
-        let alone = messages.len() == 1;
+        let many = messages.len();
         let mut array = Array::default();
         let mut receipts = Vec::new();
         let mut connected = false;
@@ -106,6 +106,9 @@ impl Server {
             }
             let kind = kind(&message);
             if is_stored(&message) {
+                if run.capacity() == 0 {
+                    run.reserve_exact(many);
+                }
                 run.push(message);
                 continue;
             }
@@ -126,11 +129,11 @@ impl Server {
             let asked = Asked::of(&message, request.dialect);
             let span = spans::message(&message, Kind::Connect, request);
             let HttpAnswer { reply, batch, passed, receipt } =
-                match Box::pin(self.connect_http(&message, request, alone).instrument(span)).await {
+                match Box::pin(self.connect_http(&message, request, many == 1).instrument(span)).await {
                     HttpConnect::Answer(answer) => *answer,
                     HttpConnect::Hangup => return HttpOutcome::Hangup,
                     // The rest of the batch was done and is answered; the connect the client repeats by itself.
-                    HttpConnect::Unavailable if !alone => continue,
+                    HttpConnect::Unavailable if many != 1 => continue,
                     HttpConnect::Unavailable => return HttpOutcome::Unavailable,
                 };
             receipts.extend(receipt);
@@ -163,7 +166,7 @@ impl Server {
         messages: Vec<Message>,
         bound: Option<Bound>,
     ) -> FrameOutcome {
-        let alone = messages.len() == 1;
+        let many = messages.len();
         let mut outcome = FrameOutcome { empty: messages.is_empty(), ..FrameOutcome::default() };
         let mut bound = bound;
         let mut connected = false;
@@ -175,6 +178,9 @@ impl Server {
             }
             let kind = kind(&message);
             if is_stored(&message) {
+                if run.capacity() == 0 {
+                    run.reserve_exact(many);
+                }
                 run.push(message);
                 continue;
             }
@@ -193,7 +199,7 @@ impl Server {
             }
             let asked = Asked::of(&message, request.dialect);
             let span = spans::message(&message, Kind::Connect, request);
-            match Box::pin(self.connect_socket(&message, request, alone, bound.as_ref()).instrument(span)).await {
+            match Box::pin(self.connect_socket(&message, request, many == 1, bound.as_ref()).instrument(span)).await {
                 SocketConnect::Answer(reply) => {
                     self.encode_reply(&mut array, asked.answer(reply).into(), request).await;
                 }
@@ -230,7 +236,7 @@ impl Server {
             self.metrics().received(Kind::Publish);
             let span = spans::message(&message, Kind::Publish, request);
             let handled = async move {
-                self.note_activity(session_of(&message).as_ref()).await;
+                self.note_activity(message.client_id.as_deref()).await;
                 self.publish(message, request).await
             };
             for reply in in_order(asked, handled.instrument(span).await, request) {
@@ -242,9 +248,9 @@ impl Server {
         let mut active = None;
         for message in &run {
             self.metrics().received(Kind::Publish);
-            let session = session_of(message);
+            let session = message.client_id.as_deref();
             if session != active {
-                self.note_activity(session.as_ref()).await;
+                self.note_activity(session).await;
                 active = session;
             }
         }
@@ -258,10 +264,10 @@ impl Server {
     }
 
     /// The session does something, where that counts.
-    async fn note_activity(&self, session: Option<&SessionId>) {
+    async fn note_activity(&self, session: Option<&str>) {
         if self.settings().max_inactivity.is_some()
-            && let Some(session) = session
-            && let Err(error) = Box::pin(self.sessions().store().note_activity(session)).await
+            && let Some(session) = session.map(SessionId::from)
+            && let Err(error) = Box::pin(self.sessions().store().note_activity(&session)).await
         {
             self.engine_failed("note_activity", &error);
         }
@@ -285,7 +291,7 @@ impl Server {
             self.metrics().received(kind);
         }
         if matches!(kind, Kind::Publish | Kind::Subscribe | Kind::Unsubscribe) {
-            self.note_activity(session_of(&message).as_ref()).await;
+            self.note_activity(message.client_id.as_deref()).await;
         }
         let reply = match kind {
             Kind::Publish => return self.publish(message, request).await,

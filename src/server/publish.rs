@@ -6,7 +6,7 @@ use super::batch::Handled;
 use super::{RequestInfo, Server, ServerEvent, session_of};
 use crate::bayeux::channel::Realm;
 use crate::bayeux::{BayeuxError, Channel, Message};
-use crate::engine::{Engine, EngineError, Publication, Published, SessionId};
+use crate::engine::{Engine, EngineError, Publication, Published};
 
 /// What a publish comes to before anything is stored.
 enum Prepared {
@@ -19,7 +19,6 @@ enum Prepared {
 /// A message on its way into the engine, and what has to be told of it afterwards.
 struct Stored {
     channel: Channel,
-    session: Option<SessionId>,
     delivery: Message,
 }
 
@@ -30,7 +29,7 @@ impl Server {
         let outcome = match self.prepare(message, request).await {
             Ok(Prepared::Message(stored)) => {
                 let outcome = self.sessions().store().publish(self.publication(&stored)).await;
-                self.stored(*stored, outcome, request).map(|()| None)
+                self.stored(&stored, &reply, outcome, request).map(|()| None)
             }
             Ok(Prepared::Served(event)) => Ok(Some(event)),
             Err(error) => Err(error),
@@ -65,7 +64,7 @@ impl Server {
                 let outcome = match prepared {
                     Ok(Prepared::Message(stored)) => {
                         let outcome = outcomes.next().unwrap_or_else(silent);
-                        self.stored(*stored, outcome, request).map(|()| None)
+                        self.stored(&stored, &reply, outcome, request).map(|()| None)
                     }
                     Ok(Prepared::Served(event)) => Ok(Some(event)),
                     Err(error) => Err(error),
@@ -96,8 +95,7 @@ impl Server {
         {
             return answer.map(Box::new).map(Prepared::Served).map_err(|error| error.to_string());
         }
-        let session = session_of(&message);
-        Ok(Prepared::Message(Box::new(Stored { channel, session, delivery: message.into_delivery() })))
+        Ok(Prepared::Message(Box::new(Stored { channel, delivery: message.into_delivery() })))
     }
 
     async fn expect_publisher(&self, message: &Message, request: &RequestInfo) -> Result<(), BayeuxError> {
@@ -120,11 +118,12 @@ impl Server {
     /// Tells whom it concerns what the engine said.
     fn stored(
         &self,
-        stored: Stored,
+        stored: &Stored,
+        reply: &Message,
         outcome: Result<Published, EngineError>,
         request: &RequestInfo,
     ) -> Result<(), String> {
-        let Stored { channel, session, delivery } = stored;
+        let Stored { channel, delivery } = stored;
         match outcome {
             Ok(Published::Stored(_)) => {}
             Ok(Published::Repeated) => {
@@ -140,6 +139,7 @@ impl Server {
         self.metrics().published.inc();
         self.0.events.emit(|| {
             let data = delivery.data.as_ref().map_or("null", |data| data.get());
+            let (session, channel) = (session_of(reply), channel.clone());
             ServerEvent::Publish { session, channel, data: bytes::Bytes::copy_from_slice(data.as_bytes()) }
         });
         Ok(())

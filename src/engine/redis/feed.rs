@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lane::pause;
-use super::reply;
+use super::reply::{self, Names};
 use super::settings::redacted;
 use super::shared::{Shared, hint, warn_of_eviction};
 use crate::bayeux::Pattern;
@@ -77,6 +78,7 @@ struct Line {
     /// False from the first lost announcement on.
     open: AtomicBool,
     lost: CancellationToken,
+    names: Mutex<Names>,
 }
 
 impl FeedHandle {
@@ -183,6 +185,7 @@ impl FeedLoop {
             room: self.room.clone(),
             open: AtomicBool::new(true),
             lost: CancellationToken::new(),
+            names: Mutex::default(),
         });
         let driver = line.clone();
         let push = move |info: PushInfo| -> Result<(), ()> {
@@ -324,13 +327,17 @@ impl Line {
             return None;
         };
         let channel = std::str::from_utf8(&channel).ok()?;
-        let (log, announced) = match self.shared.keys.log_of(channel) {
-            Some(log) => (log, Bytes::from(payload)),
+        let payload = Bytes::from(payload);
+        let (log, start) = match self.shared.keys.log_of(channel) {
+            Some(log) => (log, 0),
             // This node alone has to know of it.
-            None if payload.starts_with(b"log ") => reply::told_alone(payload)?,
+            None if payload.starts_with(b"log ") => reply::told_alone(&payload)?,
             None => return reply::control(std::str::from_utf8(&payload).ok()?).map(FeedEvent::Control),
         };
-        let (previous, delivery) = reply::announcement(announced)?;
+        let mut names = self.names.lock();
+        let (previous, delivery) = reply::announcement(&payload.slice(start..), &mut names)?;
+        let log = names.log(log)?;
+        drop(names);
         self.shared.saw(delivery.position);
         Some(FeedEvent::Message { log, previous, delivery, room: None })
     }

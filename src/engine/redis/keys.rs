@@ -47,9 +47,9 @@ impl Keys {
         format!("{}log:{log}", self.announce)
     }
 
-    /// The log whose channel this is.
-    pub(super) fn log_of(&self, channel: &str) -> Option<Pattern> {
-        Pattern::parse(channel.strip_prefix(&*self.announce)?.strip_prefix("log:")?).ok()
+    /// The name of the log whose channel this is.
+    pub(super) fn log_of<'a>(&self, channel: &'a str) -> Option<&'a str> {
+        channel.strip_prefix(&*self.announce)?.strip_prefix("log:")
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
         let log = Pattern::parse("/a/*").expect("valid");
         let channel = keys.log_channel(&log);
         assert_eq!(channel, "{weft:3}:@2:log:/a/*");
-        assert_eq!(keys.log_of(&channel), Some(log.clone()));
+        assert_eq!(keys.log_of(&channel), Some(log.as_str()));
         assert_eq!(Keys::new("weft", PartitionId(3), 1).log_of(&channel), None);
     }
 }

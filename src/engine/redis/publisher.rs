@@ -33,16 +33,21 @@ impl Publisher {
     }
 
     /// Stores a message. A caller that gives up before its turn has published nothing.
-    pub(super) async fn publish(&self, publication: &Publication) -> Said<Published> {
-        said(self.0.hand_in(publication.clone(), bytes(publication)).await).await
+    pub(super) async fn publish(&self, publication: Publication) -> Said<Published> {
+        let bytes = bytes(&publication);
+        said(self.0.hand_in(publication, bytes).await).await
     }
 
     /// Puts messages into the queue, in their order and next to each other; gives for each where its outcome will come.
     pub(super) async fn hand_in(
         &self,
-        publications: &[Publication],
+        publications: Vec<Publication>,
     ) -> Vec<Result<oneshot::Receiver<Said<Published>>, EngineError>> {
-        self.0.hand_in_together(publications.iter().map(|publication| (publication.clone(), bytes(publication)))).await
+        let jobs = publications.into_iter().map(|publication| {
+            let bytes = bytes(&publication);
+            (publication, bytes)
+        });
+        self.0.hand_in_together(jobs).await
     }
 }
 

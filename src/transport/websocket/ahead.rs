@@ -1,4 +1,5 @@
-//! Frames that were read while an earlier one is processed: only publishes, which then share one step of the engine.
+//! Frames that were read and wait for their turn: publishes that came together, or while an earlier one is processed, share one
+//! step of the engine.
 //! Owned by `connection.rs`.
 //!
 //! One order per connection: frames are processed as they came. Anything but publishes is the last that is read ahead, and

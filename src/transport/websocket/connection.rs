@@ -29,6 +29,8 @@ use crate::transport::answer::sentence;
 use crate::transport::spans::frame_span;
 use crate::transport::{Web, old_at};
 
+/// Frames that are looked at before the first of them is processed.
+const EVENTS_AT_ONCE: usize = 64;
 /// Pause after an engine call failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -207,13 +209,18 @@ impl Connection {
     /// Begins to process what was read, unless an earlier frame still is. What came together is processed together.
     fn begin(&mut self) -> Result<(), Finish> {
         let mut step = Ok(());
-        while step.is_ok()
-            && self.processing.is_none()
-            && self.ahead.as_ref().is_some_and(|ahead| ahead.has_room())
-            && !self.wire.is_full()
-            && let Some(event) = self.wire.next(true).now_or_never()
-        {
-            step = self.on_event(event);
+        // Of frames that hold no messages only so many.
+        for _ in 0..EVENTS_AT_ONCE {
+            let more = self.processing.is_none()
+                && self.ahead.as_ref().is_some_and(|ahead| ahead.has_room())
+                && !self.wire.is_full();
+            match more.then(|| self.wire.next(true).now_or_never()).flatten() {
+                Some(event) => step = self.on_event(event),
+                None => break,
+            }
+            if step.is_err() {
+                break;
+            }
         }
         // Whatever came behind it: what was read is processed.
         if self.processing.is_none() {

@@ -248,6 +248,8 @@ impl AsyncRead for Duplex {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.rest.is_empty() {
+            // As the kernel's would: who reads on and on lets others run now and then.
+            ready!(tokio::task::coop::poll_proceed(context)).made_progress();
             self.take_rest(buffer);
             return Poll::Ready(Ok(()));
         }

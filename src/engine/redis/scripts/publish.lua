@@ -58,8 +58,9 @@ local function append(pattern, at_position, message, kept_age, kept_length)
   local stored, number
   if kept_age then
     -- Numbered, so that the newest so many are found without counting.
-    local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-    number = text((last and tonumber(last[2][6]) or 0) + 1)
+    local last = redis.pcall('XREVRANGE', log, '+', '-', 'COUNT', 1)
+    if last.err then return '!' .. last.err end
+    number = text((last[1] and tonumber(last[1][2][6]) or 0) + 1)
     stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, 'p', previous, 'm', message, 'n', number)
   else
     stored = redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', most, id, 'p', previous, 'm', message)
@@ -114,9 +115,13 @@ local function store(message, fingerprint, kept_age, kept_length, patterns)
     redis.call('HSET', kept_key, channel, text(kept_age))
     if not ends[channel] then
       -- It is the first; or the head was lost, and the log has all that was published.
-      local last = redis.call('XREVRANGE', root .. 'log:' .. channel, '+', '-', 'COUNT', 1)[1]
-      ends[channel] = last and string.match(last[1], '^%d+') or text(position - 1)
-      redis.call('SET', root .. 'head:' .. channel, ends[channel], 'EX', ttl)
+      local last = redis.pcall('XREVRANGE', root .. 'log:' .. channel, '+', '-', 'COUNT', 1)
+      if not last.err then
+        ends[channel] = last[1] and string.match(last[1][1], '^%d+') or text(position - 1)
+        redis.call('SET', root .. 'head:' .. channel, ends[channel], 'EX', ttl)
+      else
+        failed = '!' .. last.err
+      end
     end
   end
   for index, pattern in ipairs(patterns) do

@@ -146,7 +146,7 @@ impl Server {
         self.0.extensions.any_outgoing()
     }
 
-    /// What happens on this node from now on. A listener that falls 1024 events behind is told how many it missed.
+    /// What happens on this node from now on; of a publish that is under way, nothing. A listener that falls 1024 events behind is told how many it missed.
     pub fn events(&self) -> tokio::sync::broadcast::Receiver<ServerEvent> {
         self.0.events.listen()
     }

@@ -61,8 +61,12 @@ impl Events {
         self.0.subscribe()
     }
 
+    pub(super) fn are_heard(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
     pub(super) fn emit(&self, event: impl FnOnce() -> ServerEvent) {
-        if self.0.receiver_count() > 0 {
+        if self.are_heard() {
             // An error means that the last listener has just left.
             let _ = self.0.send(event());
         }

@@ -10,16 +10,23 @@ use crate::engine::{Engine, EngineError, Publication, Published};
 
 /// What a publish comes to before anything is stored.
 enum Prepared {
-    /// A message to be stored.
-    Message(Box<Stored>),
+    /// A message to be stored, and what has to be told of it afterwards. Nothing else of it is kept meanwhile: of those that
+    /// wait, what is small is still at hand.
+    Message(Publication, Option<Told>),
     /// A service has answered it.
     Served(Box<Message>),
 }
 
-/// A message on its way into the engine, and what has to be told of it afterwards.
-struct Stored {
+/// A message whose outcome is waited for.
+enum Waiting {
+    Stored(Option<Told>),
+    Served(Box<Message>),
+}
+
+/// For who listens to the server's events.
+struct Told {
     channel: Channel,
-    delivery: Message,
+    data: Box<RawValue>,
 }
 
 impl Server {
@@ -27,9 +34,9 @@ impl Server {
     pub(super) async fn publish(&self, message: Message, request: &RequestInfo) -> Handled {
         let (reply, advice) = (Box::new(message.reply()), message.reply_advice.clone());
         let outcome = match self.prepare(message, request).await {
-            Ok(Prepared::Message(stored)) => {
-                let outcome = self.sessions().store().publish(self.publication(&stored)).await;
-                self.stored(&stored, &reply, outcome, request).map(|()| None)
+            Ok(Prepared::Message(publication, told)) => {
+                let outcome = self.sessions().store().publish(publication).await;
+                self.stored(told, &reply, outcome, request).map(|()| None)
             }
             Ok(Prepared::Served(event)) => Ok(Some(event)),
             Err(error) => Err(error),
@@ -39,18 +46,19 @@ impl Server {
 
     /// As [`Server::publish`] for each of these, in their order, in one call to the engine.
     pub(super) async fn publish_all(&self, messages: Vec<Message>, request: &RequestInfo) -> Vec<Handled> {
-        let mut prepared = Vec::with_capacity(messages.len());
+        let mut publications = Vec::with_capacity(messages.len());
+        let mut waiting = Vec::with_capacity(messages.len());
         for message in messages {
             let (reply, advice) = (Box::new(message.reply()), message.reply_advice.clone());
-            prepared.push((reply, advice, self.prepare(message, request).await));
+            let prepared = self.prepare(message, request).await.map(|prepared| match prepared {
+                Prepared::Message(publication, told) => {
+                    publications.push(publication);
+                    Waiting::Stored(told)
+                }
+                Prepared::Served(event) => Waiting::Served(event),
+            });
+            waiting.push((reply, advice, prepared));
         }
-        let publications: Vec<_> = prepared
-            .iter()
-            .filter_map(|(_, _, prepared)| match prepared {
-                Ok(Prepared::Message(stored)) => Some(self.publication(stored)),
-                _ => None,
-            })
-            .collect();
         let mut outcomes = match publications.is_empty() {
             true => Vec::new(),
             false => self.sessions().store().publish_all(publications).await,
@@ -58,15 +66,15 @@ impl Server {
         .into_iter();
         // An engine that could not even take them has not said yes.
         let silent = || Err(EngineError::Unavailable("no outcome".to_owned()));
-        prepared
+        waiting
             .into_iter()
-            .map(|(reply, advice, prepared)| {
-                let outcome = match prepared {
-                    Ok(Prepared::Message(stored)) => {
+            .map(|(reply, advice, waiting)| {
+                let outcome = match waiting {
+                    Ok(Waiting::Stored(told)) => {
                         let outcome = outcomes.next().unwrap_or_else(silent);
-                        self.stored(&stored, &reply, outcome, request).map(|()| None)
+                        self.stored(told, &reply, outcome, request).map(|()| None)
                     }
-                    Ok(Prepared::Served(event)) => Ok(Some(event)),
+                    Ok(Waiting::Served(event)) => Ok(Some(event)),
                     Err(error) => Err(error),
                 };
                 handled(reply, advice, outcome)
@@ -95,7 +103,11 @@ impl Server {
         {
             return answer.map(Box::new).map(Prepared::Served).map_err(|error| error.to_string());
         }
-        Ok(Prepared::Message(Box::new(Stored { channel, delivery: message.into_delivery() })))
+        let delivery = message.into_delivery();
+        let heard = !request.internal && self.0.events.are_heard();
+        let told = delivery.data.as_ref().filter(|_| heard);
+        let told = told.map(|data| Told { channel: channel.clone(), data: data.clone() });
+        Ok(Prepared::Message(self.publication(channel, &delivery), told))
     }
 
     async fn expect_publisher(&self, message: &Message, request: &RequestInfo) -> Result<(), BayeuxError> {
@@ -104,30 +116,28 @@ impl Server {
     }
 
     /// What the engine gets.
-    fn publication(&self, stored: &Stored) -> Publication {
-        let Stored { channel, delivery, .. } = stored;
+    fn publication(&self, channel: Channel, delivery: &Message) -> Publication {
         let data = delivery.data.as_ref().map_or(0, |data| data.get().len());
         let mut array = Vec::with_capacity(64 + delivery.channel.len() + data);
         array.push(b'[');
         delivery.encode_into(&mut array);
         array.push(b']');
-        let retention = self.settings().retention.rule(channel).map(|rule| rule.retention);
-        Publication { channel: channel.clone(), array: array.into(), retention, fingerprint: delivery.fingerprint }
+        let retention = self.settings().retention.rule(&channel).map(|rule| rule.retention);
+        Publication { channel, array: array.into(), retention, fingerprint: delivery.fingerprint }
     }
 
     /// Tells whom it concerns what the engine said.
     fn stored(
         &self,
-        stored: &Stored,
+        told: Option<Told>,
         reply: &Message,
         outcome: Result<Published, EngineError>,
         request: &RequestInfo,
     ) -> Result<(), String> {
-        let Stored { channel, delivery } = stored;
         match outcome {
             Ok(Published::Stored(_)) => {}
             Ok(Published::Repeated) => {
-                tracing::debug!(%channel, "a publish that was stored before");
+                tracing::debug!(channel = reply.channel, "a publish that was stored before");
                 self.metrics().repeated.inc();
                 return Ok(());
             }
@@ -137,11 +147,12 @@ impl Server {
             return Ok(());
         }
         self.metrics().published.inc();
-        self.0.events.emit(|| {
-            let data = delivery.data.as_ref().map_or("null", |data| data.get());
-            let (session, channel) = (session_of(reply), channel.clone());
-            ServerEvent::Publish { session, channel, data: bytes::Bytes::copy_from_slice(data.as_bytes()) }
-        });
+        if let Some(Told { channel, data }) = told {
+            self.0.events.emit(|| {
+                let data = bytes::Bytes::copy_from_slice(data.get().as_bytes());
+                ServerEvent::Publish { session: session_of(reply), channel, data }
+            });
+        }
         Ok(())
     }
 }

@@ -278,9 +278,10 @@ impl Attachment {
     }
 
     /// Takes what waits, in order, up to about `max_bytes` (but at least one message, if any), and hands each to `put` with
-    /// the form that the session gets. Nothing, where the transport has to do something first. For an [`Outlet`], which
-    /// takes its lock before: what is taken leaves in that order. Gives how many.
-    pub fn take_live(&self, max_bytes: usize, mut put: impl FnMut(&Delivery, Form)) -> u64 {
+    /// the form that the session gets; then `sent` is told how far that goes, if anything was taken. Nothing, where the
+    /// transport has to do something first. For an [`Outlet`], which takes its lock before: what is taken leaves in that order.
+    /// Gives how many.
+    pub fn take_live(&self, max_bytes: usize, mut put: impl FnMut(&Delivery, Form), sent: impl FnOnce(&Reach)) -> u64 {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let busy = state.end.is_some() || state.gap.is_some() || state.replaying.is_some();
@@ -301,6 +302,10 @@ impl Attachment {
             count += 1;
             state.sent.cursor.raise(delivery.partition, delivery.position);
             put(&delivery, form);
+        }
+        if count > 0 {
+            // Under the lock: what the transport takes next is not on its way yet.
+            sent(&state.sent);
         }
         state.outbox_bytes -= bytes;
         if state.outbox.is_empty() && state.outbox.capacity() > 64 {

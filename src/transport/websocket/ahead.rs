@@ -1,6 +1,5 @@
-//! Frames that were read and wait for their turn: publishes that came together, or while an earlier one is processed, share one
-//! step of the engine.
-//! Owned by `connection.rs`.
+//! Frames that were read together and wait for their turn: publishes next to each other share one step of the engine. Owned by
+//! `connection.rs`.
 //!
 //! One order per connection: frames are processed as they came. Anything but publishes is the last that is read ahead, and
 //! so is what a service answers: it may take its time. (A frame that cannot be parsed is refused when it is read.)
@@ -32,13 +31,6 @@ struct Frame {
     publishes: bool,
 }
 
-/// What is processed next.
-pub(super) struct Row {
-    pub(super) messages: Vec<Message>,
-    /// They are publishes only: others like them may be read ahead.
-    pub(super) publishes: bool,
-}
-
 /// Whether a frame may be processed together with others of its kind.
 fn only_publishes(messages: &[Message]) -> bool {
     !messages.is_empty() && messages.iter().all(is_stored)
@@ -65,7 +57,7 @@ impl Ahead {
     }
 
     /// Takes what is to be processed next: a frame, and those behind it that may join it.
-    pub(super) fn take(&mut self) -> Option<Row> {
+    pub(super) fn take(&mut self) -> Option<Vec<Message>> {
         let Frame { mut messages, publishes, .. } = self.pop()?;
         while publishes
             && let Some(next) = self.frames.front()
@@ -77,7 +69,7 @@ impl Ahead {
         if self.frames.is_empty() {
             *self = Self::default();
         }
-        Some(Row { messages, publishes })
+        Some(messages)
     }
 
     fn pop(&mut self) -> Option<Frame> {
@@ -101,7 +93,7 @@ mod tests {
         let mut ahead = Ahead::default();
         frames.iter().for_each(|channels| ahead.add(frame(channels), 100));
         std::iter::from_fn(|| ahead.take())
-            .map(|row| row.messages.into_iter().map(|message| message.channel).collect())
+            .map(|messages| messages.into_iter().map(|message| message.channel).collect())
             .collect()
     }
 
@@ -123,12 +115,12 @@ mod tests {
             ahead.add(frame(&["/a"]), 10);
         }
         assert!(!ahead.has_room());
-        assert_eq!(ahead.take().map(|row| row.messages.len()), Some(MESSAGES));
+        assert_eq!(ahead.take().map(|messages| messages.len()), Some(MESSAGES));
         assert!(ahead.has_room());
 
         ahead.add(frame(&["/a"]), BYTES);
         assert!(!ahead.has_room());
-        assert_eq!(ahead.take().map(|row| row.messages.len()), Some(1));
+        assert_eq!(ahead.take().map(|messages| messages.len()), Some(1));
 
         ahead.add(frame(&["/meta/connect"]), 1);
         assert!(!ahead.has_room(), "nothing is read behind a connect");
@@ -137,6 +129,6 @@ mod tests {
         // Large frames stay apart.
         ahead.add(frame(&["/a"; 40]), 1);
         ahead.add(frame(&["/b"; 40]), 1);
-        assert_eq!(ahead.take().map(|row| row.messages.len()), Some(40));
+        assert_eq!(ahead.take().map(|messages| messages.len()), Some(40));
     }
 }

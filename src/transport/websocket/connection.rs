@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use self::finish::Finish;
 use super::Stream;
-use super::ahead::{Ahead, Row};
+use super::ahead::Ahead;
 use super::outlet::TAKE;
 use super::pings::Pings;
 use super::wire::{Event, Gone, Wire};
@@ -50,14 +50,16 @@ pub(super) struct Connection {
     gap: Option<Gap>,
     /// The frames being processed. The next one waits until that is done: one order per connection.
     processing: Option<BoxFuture<'static, FrameOutcome>>,
-    /// They are publishes only: others like them may be read ahead, to share the next step.
-    publishing: bool,
+    /// What was read and not processed yet.
     ahead: Option<Box<Ahead>>,
     /// The read of the logs under way.
     refreshing: Option<BoxFuture<'static, Result<(), EngineError>>>,
     /// No refresh is tried before.
     refresh_after: Instant,
-    pings: Pings,
+    /// When the pings are to be looked at.
+    ping_due: Instant,
+    /// That was put off: the timer must not fire for what was before.
+    put_off: bool,
     /// When the peer was last heard of.
     heard: Instant,
     /// When it last sent a frame of its own accord.
@@ -82,11 +84,11 @@ pub(super) async fn open(web: Web, request: RequestInfo, stream: Stream) -> Box<
         acks: false,
         gap: None,
         processing: None,
-        publishing: false,
         ahead: None,
         refreshing: None,
         refresh_after: now,
-        pings: Pings::new(now, web.settings().websocket_ping),
+        ping_due: now + web.settings().websocket_ping,
+        put_off: false,
         heard: now,
         spoke: now,
         old_at: old_at(web.settings().max_connection_age),
@@ -112,7 +114,7 @@ impl Connection {
         loop {
             let deadline = self.deadline();
             // One that fires too early finds nothing to do, and is set again.
-            if deadline < timer.deadline() || timer.is_elapsed() {
+            if deadline < timer.deadline() || timer.is_elapsed() || std::mem::take(&mut self.put_off) {
                 timer.as_mut().reset(deadline);
             }
             let read = self.may_read();
@@ -135,16 +137,16 @@ impl Connection {
         }
     }
 
-    /// Whether the next frame may be read: one order per connection, and no more replies than the peer takes.
+    /// Whether the next frame may be read: one order per connection, and no more replies than the peer takes. What comes
+    /// meanwhile waits in the kernel, where it costs least, and is read together.
     fn may_read(&self) -> bool {
-        let room = || self.publishing && self.ahead.as_ref().is_none_or(|ahead| ahead.has_room());
-        (self.processing.is_none() || room()) && !self.wire.is_full()
+        self.processing.is_none() && !self.wire.is_full()
     }
 
     /// The next moment at which something is due without anything happening.
     fn deadline(&self) -> Instant {
         let settings = self.web.settings();
-        let mut deadline = self.pings.due;
+        let mut deadline = self.ping_due;
         if let Some(old_at) = self.old_at {
             deadline = deadline.min(old_at);
         }
@@ -176,7 +178,9 @@ impl Connection {
             Event::Alive => {}
             Event::Flushed => self.stuck_since = None,
             Event::Pushed => {
-                self.pings.cover_soon();
+                if self.wire.outlet().pings(|pings| pings.wants_watch()) {
+                    self.watch_pings();
+                }
                 if self.wire.is_unflushed() {
                     self.note_queued();
                 }
@@ -232,13 +236,12 @@ impl Connection {
     fn process_next(&mut self) {
         let next = self.ahead.as_mut().and_then(|ahead| ahead.take());
         self.ahead = self.ahead.take().filter(|ahead| !ahead.is_empty());
-        if let Some(row) = next {
-            self.process(row);
+        if let Some(messages) = next {
+            self.process(messages);
         }
     }
 
-    fn process(&mut self, Row { messages, publishes }: Row) {
-        self.publishing = publishes;
+    fn process(&mut self, messages: Vec<Message>) {
         let bound = self.held.as_ref().map(|held| {
             let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
             Bound { session, epoch, traits, sent: held.sent().cursor }
@@ -268,6 +271,8 @@ impl Connection {
 
     async fn on_outcome(&mut self, outcome: FrameOutcome) -> Result<(), Finish> {
         self.processing = None;
+        // Nothing was read meanwhile: the peer was not silent.
+        self.heard = Instant::now();
         if let Some(held) = outcome.bound {
             // The socket turns to another session.
             self.release().await;
@@ -352,9 +357,14 @@ impl Connection {
     /// What was sent of the session before is confirmed by nothing from here on, and the next session's first message asks
     /// for a ping.
     fn forget_sent(&mut self) {
-        self.pings.open = None;
-        self.pings.uncovered = false;
-        self.wire.outlet().forget_uncovered();
+        self.wire.outlet().pings(Pings::forget);
+    }
+
+    /// Something was sent, or what was sent before was answered.
+    fn watch_pings(&mut self) {
+        if let Some(due) = self.wire.outlet().pings(Pings::watch) {
+            self.ping_due = self.ping_due.min(due);
+        }
     }
 
     /// Lets the hub write the session's messages as they come, where nothing has to be said, asked or rewritten first.
@@ -393,7 +403,9 @@ impl Connection {
         if let Some((connect, _)) = self.connect.take_if(|_| self.acks) {
             self.answer(connect).await;
         }
-        self.pings.cover_soon();
+        if !self.wire.outlet().pings(Pings::note_sent) {
+            self.watch_pings();
+        }
         self.open_outlet();
         self.flush_now();
         Ok(())
@@ -408,14 +420,12 @@ impl Connection {
     }
 
     fn on_pong(&mut self, token: &[u8]) {
-        let Some((count, reach)) = &self.pings.open else { return };
-        if token != count.to_string().as_bytes() {
-            return;
-        }
-        self.confirm(reach);
-        self.pings.open = None;
-        if self.pings.uncovered {
-            self.pings.cover_soon();
+        let every = self.web.settings().websocket_ping;
+        let answered = self.wire.outlet().pings(|pings| pings.answered(token, every));
+        let Some((reach, due)) = answered else { return };
+        self.confirm(&reach);
+        if let Some(due) = due {
+            (self.ping_due, self.put_off) = (due, true);
         }
     }
 
@@ -455,37 +465,30 @@ impl Connection {
         if let Some((connect, _)) = self.connect.take_if(|(_, at)| now >= *at) {
             self.answer(connect).await;
         }
-        if now >= self.pings.due {
-            let silent = now >= self.heard + self.web.settings().websocket_pong;
-            // A ping that is still queued cannot be answered; how long it may be is another rule's business.
-            // Neither can its answer be read while a frame is processed, which may wait for the engine.
-            let unheard = self.processing.is_some();
-            if self.pings.open.is_some() && silent && !unheard && !self.wire.is_unflushed() {
-                self.web.server().metrics().limit(Limit::Idle);
-                return Err(Finish::Gone);
+        if now >= self.ping_due {
+            let (every, pong) = (self.web.settings().websocket_ping, self.web.settings().websocket_pong);
+            match self.wire.outlet().pings(|pings| pings.look(now, every)) {
+                Err(later) => self.ping_due = later,
+                Ok(unanswered) => {
+                    let silent = now >= self.heard + pong;
+                    // A ping that is still queued cannot be answered; how long it may be is another rule's business.
+                    // Neither can its answer be read while a frame is processed, which may wait for the engine.
+                    let unheard = self.processing.is_some();
+                    if unanswered && silent && !unheard && !self.wire.is_unflushed() {
+                        self.web.server().metrics().limit(Limit::Idle);
+                        return Err(Finish::Gone);
+                    }
+                    self.send_ping(now);
+                }
             }
-            self.send_ping(now);
         }
         Ok(())
     }
 
     fn send_ping(&mut self, now: Instant) {
-        self.pings.sent_at = now;
-        self.pings.due = now + self.web.settings().websocket_ping;
-        // An open ping stays the one that confirms: a late answer to it must still count.
-        match &self.pings.open {
-            Some((count, _)) => self.wire.outlet().ping(&count.to_string()),
-            None => {
-                self.pings.count += 1;
-                let held = self.held.as_ref();
-                let sent = self
-                    .wire
-                    .outlet()
-                    .cover(&self.pings.count.to_string(), || held.map(|held| held.sent()).unwrap_or_default());
-                self.pings.open = Some((self.pings.count, sent));
-                self.pings.uncovered = false;
-            }
-        }
+        self.ping_due = now + self.web.settings().websocket_ping;
+        let held = self.held.as_ref();
+        self.wire.outlet().ping(now, || held.map(|held| held.sent()).unwrap_or_default());
         self.note_queued();
     }
 

@@ -15,8 +15,10 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
 
-use crate::engine::Form;
+use super::pings::Pings;
+use crate::engine::{Delivery, Form, Reach};
 use crate::metrics::Metrics;
 use crate::session::{Attachment, Outlet};
 
@@ -50,8 +52,9 @@ struct Out {
     total: u64,
     /// No more messages: the socket is being closed.
     closed: bool,
-    /// Messages were written that no ping covers, and the task knows it.
-    uncovered: bool,
+    /// Nothing can be written any more.
+    abandoned: bool,
+    pings: Pings,
     /// The task has to look: messages were written that want a ping, or that the kernel did not take.
     news: bool,
 }
@@ -76,7 +79,16 @@ impl Out {
 
 impl SocketOutlet {
     pub(super) fn new(tcp: OwnedWriteHalf, metrics: Arc<Metrics>) -> Self {
-        let out = Out { tcp, bytes: Vec::new(), taken: 0, total: 0, closed: false, uncovered: false, news: false };
+        let out = Out {
+            tcp,
+            bytes: Vec::new(),
+            taken: 0,
+            total: 0,
+            closed: false,
+            abandoned: false,
+            pings: Pings::new(Instant::now()),
+            news: false,
+        };
         Self { out: Mutex::new(out), task: AtomicWaker::new(), metrics }
     }
 
@@ -92,26 +104,28 @@ impl SocketOutlet {
 
     /// Queues a text frame.
     pub(super) fn queue(&self, json: &[u8]) {
-        frame(&mut self.out.lock().bytes, TEXT, json);
-    }
-
-    /// Queues a ping that stands for nothing new.
-    pub(super) fn ping(&self, token: &str) {
-        frame(&mut self.out.lock().bytes, PING, token.as_bytes());
-    }
-
-    /// Queues a ping that covers all that was written: `covered` is asked under the lock, so that it tells of exactly the
-    /// messages whose frames precede the ping. The next message is news to the task.
-    pub(super) fn cover<T>(&self, token: &str, covered: impl FnOnce() -> T) -> T {
         let mut out = self.out.lock();
-        out.uncovered = false;
-        frame(&mut out.bytes, PING, token.as_bytes());
-        covered()
+        if !out.abandoned {
+            frame(&mut out.bytes, TEXT, json);
+        }
     }
 
-    /// What was written before is nobody's concern any more: the next message is news to the task.
-    pub(super) fn forget_uncovered(&self) {
-        self.out.lock().uncovered = false;
+    /// Sends a ping. `sent` is asked under the lock, so that it tells of exactly the messages whose frames precede the ping.
+    pub(super) fn ping(&self, now: Instant, sent: impl FnOnce() -> Reach) {
+        let mut guard = self.out.lock();
+        let out = &mut *guard;
+        frame(&mut out.bytes, PING, out.pings.send(now, sent).as_bytes());
+    }
+
+    /// The pings, under the lock.
+    pub(super) fn pings<T>(&self, look: impl FnOnce(&mut Pings) -> T) -> T {
+        look(&mut self.out.lock().pings)
+    }
+
+    /// The peer is gone: whatever is queued, or will be, is dropped.
+    pub(super) fn abandon(&self) {
+        let mut out = self.out.lock();
+        (out.closed, out.abandoned, out.bytes, out.taken) = (true, true, Vec::new(), 0);
     }
 
     /// Lets no more messages through.
@@ -175,15 +189,21 @@ impl Outlet for SocketOutlet {
             return;
         }
         scratch.clear();
-        let count = source.take_live(TAKE, |delivery, form| match form {
+        let put = |delivery: &Delivery, form| match form {
             Form::Plain => frame(scratch, TEXT, &delivery.array),
             _ => frame(scratch, TEXT, &delivery.array_as(form)),
-        });
+        };
+        let carries = out.pings.may_be_carried();
+        let mut covered = None;
+        let count = source.take_live(TAKE, put, |sent| covered = carries.then(|| sent.clone()));
         if count == 0 {
             return;
         }
+        out.news |= out.pings.note_written();
+        if let Some(covered) = covered {
+            frame(scratch, PING, out.pings.send(Instant::now(), || covered).as_bytes());
+        }
         let written = out.write_now(scratch);
-        out.news |= !std::mem::replace(&mut out.uncovered, true);
         let news = out.news;
         drop(guard);
         self.metrics.delivered.inc_by(count);
@@ -271,7 +291,10 @@ impl AsyncRead for Duplex {
 impl AsyncWrite for Duplex {
     /// Takes everything, so that a frame of the codec is never divided.
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.outlet.out.lock().bytes.extend_from_slice(bytes);
+        let mut out = self.outlet.out.lock();
+        if !out.abandoned {
+            out.bytes.extend_from_slice(bytes);
+        }
         Poll::Ready(Ok(bytes.len()))
     }
 

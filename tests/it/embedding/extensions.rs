@@ -11,10 +11,11 @@ use weft::server::LocalError;
 use weft::{Extension, Message, RequestInfo, Verdict};
 
 use super::{Hooks, next, parsed, raw};
-use crate::support::bayeux::{Client, Poster, publish};
+use crate::support::bayeux::{Client, MOUNT, Poster, publish};
+use crate::support::http::Cut;
 use crate::support::node::{node, node_with_extensions};
 use crate::support::soon;
-use crate::support::websocket::Socket;
+use crate::support::websocket::{RawSocket, Socket, frame, opcode};
 
 /// Appends a letter to the data of messages outside `/meta`.
 fn append(letter: &'static str) -> impl Fn(&mut Message, &RequestInfo) -> Verdict {
@@ -214,13 +215,21 @@ async fn they_come_and_go_at_run_time() {
 
 /// Holds up what is published to `/gate` until it gets a permit.
 struct Gate {
+    arrived: Semaphore,
     permits: Semaphore,
+}
+
+impl Gate {
+    fn closed() -> Arc<Self> {
+        Arc::new(Self { arrived: Semaphore::new(0), permits: Semaphore::new(0) })
+    }
 }
 
 impl Extension for Gate {
     fn incoming<'a>(&'a self, message: &'a mut Message, _: &'a RequestInfo) -> BoxFuture<'a, Verdict> {
         async move {
             if message.channel == "/gate" {
+                self.arrived.add_permits(1);
                 self.permits.acquire().await.expect("the gate stays").forget();
             }
             Verdict::Pass
@@ -232,7 +241,7 @@ impl Extension for Gate {
 #[tokio::test]
 async fn one_that_waits_holds_up_its_own_batch_only() {
     let node = node(|_| ()).await;
-    let gate = Arc::new(Gate { permits: Semaphore::new(0) });
+    let gate = Gate::closed();
     node.embedded().server().add_extension(gate.clone());
     let mut client = Client::connected(node.addr()).await;
     client.subscribe("/*").await;
@@ -257,4 +266,31 @@ async fn one_that_waits_holds_up_its_own_batch_only() {
     }
     let place = |number: u64| data.iter().position(|value| *value == number).expect("published");
     assert!(place(1) < place(2) && place(3) < place(4), "{data:?}");
+}
+
+/// A peer that publishes and breaks off, while its first publish is still under way and its reply cannot be written any more:
+/// the others, which nobody has read yet, are stored all the same.
+#[tokio::test]
+async fn what_a_peer_sent_before_it_broke_off_is_stored() {
+    for how in [Cut::Fin, Cut::Rst] {
+        let node = node(|_| ()).await;
+        let gate = Gate::closed();
+        node.embedded().server().add_extension(gate.clone());
+        let mut client = Client::connected(node.addr()).await;
+        client.subscribe("/*").await;
+        let mut socket = RawSocket::open(node.addr(), MOUNT).await;
+        socket.send_text(r#"[{"channel":"/gate","data":0}]"#).await;
+        soon("the first publish is under way", gate.arrived.acquire()).await.expect("the gate stays").forget();
+        // In one packet, which is with the node's kernel at once.
+        let behind = (1..=20).map(|number| json!([{"channel": "/behind", "data": number}]).to_string());
+        socket.send(&behind.flat_map(|text| frame(opcode::TEXT, text.as_bytes())).collect::<Vec<_>>()).await;
+        socket.cut(how);
+        gate.permits.add_permits(1);
+        let mut data = Vec::new();
+        while data.len() <= 20 {
+            let more = soon("all are stored", client.poll()).await.data();
+            data.extend(more);
+        }
+        assert_eq!(data, (0..=20).map(|number| json!(number)).collect::<Vec<_>>());
+    }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::bayeux::{Client, MOUNT};
+use crate::support::bayeux::{Client, MOUNT, Poster, publish as support_publish};
 use crate::support::node::node;
 use crate::support::soon;
 use crate::support::websocket::{RawSocket, frame, frame_with, opcode};
@@ -84,6 +84,47 @@ async fn publishes_before_a_violation_are_stored() {
         stored.extend(client.poll().await.data());
     }
     assert_eq!(stored, (0..10).map(|number| json!(number)).collect::<Vec<_>>());
+}
+
+/// While messages flow, a ping that asks whether they arrived comes with one of them, in one write, and covers it.
+#[tokio::test]
+async fn pings_ride_on_messages() {
+    const PINGS: usize = 3;
+    let node = node(|_| {}).await;
+    let mut client = Client::connected(node.addr()).await;
+    client.subscribe("/chat/a").await;
+    let mut socket = RawSocket::open(node.addr(), MOUNT).await;
+    socket.send_text(&client.connect_message("connect", "websocket").to_string()).await;
+    let mut publisher = Poster::new(node.addr());
+    let (mut number, mut pings, mut alone) = (0, 0, 0);
+    while pings < PINGS {
+        number += 1;
+        support_publish(&mut publisher, "/chat/a", json!(number)).await;
+        loop {
+            let received = soon("a frame", socket.next_frame()).await.expect("the socket is open");
+            if received.opcode == opcode::PING {
+                // It may: where the machine stood still for a while.
+                alone += 1;
+                assert!(alone < 5, "{alone} pings came alone, {pings} with a message, of {number}");
+                socket.send(&frame(opcode::PONG, &received.payload)).await;
+                continue;
+            }
+            if received.messages().iter().any(|message| message["data"] == json!(number)) {
+                break;
+            }
+        }
+        if socket.has_frame() {
+            let ping = socket.next_frame().await.expect("it is there");
+            assert_eq!(ping.opcode, opcode::PING);
+            socket.send(&frame(opcode::PONG, &ping.payload)).await;
+            pings += 1;
+        }
+    }
+    // The last one covers the message that it came with: that is not sent again.
+    socket.send(&frame(opcode::CLOSE, &1000u16.to_be_bytes())).await;
+    while soon("the end", socket.next_frame()).await.is_some() {}
+    support_publish(&mut publisher, "/chat/a", json!("after")).await;
+    assert_eq!(client.poll().await.data(), [json!("after")]);
 }
 
 /// Frames begin and end everywhere in what is read at once, and in the codec's own, smaller pieces.

@@ -10,7 +10,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::bayeux::MOUNT;
-use super::http::{Connection, Response, request};
+use super::http::{Connection, Cut, Response, request};
 use super::soon;
 
 /// The headers of a correct opening handshake.
@@ -140,12 +140,21 @@ impl RawSocket {
     /// The socket that a connection has become.
     pub fn over(connection: Connection) -> Self {
         let (stream, unread) = connection.into_parts();
+        // What is sent shall be with the node's kernel, not wait here for an acknowledgement.
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         Self { stream, unread }
     }
 
     /// Sends bytes as they are. Errors are left to the following read: a node may close early.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _ = soon("the node reads what is sent", self.stream.write_all(bytes)).await;
+    }
+
+    /// Cuts the connection.
+    pub fn cut(self, how: Cut) {
+        if how == Cut::Rst {
+            self.stream.set_zero_linger().expect("SO_LINGER can be set");
+        }
     }
 
     /// Sends one well-formed text frame.
@@ -166,6 +175,11 @@ impl RawSocket {
             }
             self.unread.extend_from_slice(&bytes[..count]);
         }
+    }
+
+    /// Whether a whole frame was read that was not looked at yet: it came together with the one before.
+    pub fn has_frame(&self) -> bool {
+        take_frame(&mut self.unread.clone()).is_some()
     }
 
     /// The next frame that is not a ping or pong; pings are answered.

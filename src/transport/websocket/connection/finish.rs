@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use super::super::pings::Pings;
 use super::super::wire::Gone;
 use super::{Connection, poll_option};
 use crate::engine::Progress;
@@ -15,6 +16,8 @@ use crate::session::End;
 const FINISH_PATIENCE: Duration = Duration::from_secs(6);
 /// and how long the peer may take to prove what it has read.
 const PONG_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it takes at most to see what the peer has sent already.
+const READ_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How a connection ends.
 pub(super) enum Finish {
@@ -75,17 +78,17 @@ impl Connection {
     /// what it has read. Only then may it be told to go: wherever it turns to, its progress is there before it.
     async fn settle(&mut self, end: Instant) -> Result<(), Finish> {
         let start = Instant::now();
-        let pong_by = start + PONG_PATIENCE;
-        // A ping of its own: an answer to an earlier one proves less.
-        self.pings.open = None;
+        let mut pong_by = start + PONG_PATIENCE;
         if let Some(held) = &self.held {
             held.set_outlet(None);
-            if matches!(held.ended(), None | Some(End::Stopping)) {
-                self.send_ping(start);
-            }
+        }
+        // A ping of its own: an answer to an earlier one proves less. Nothing more takes one along from here on.
+        self.wire.outlet().pings(Pings::give_up);
+        if self.held.as_ref().is_some_and(|held| matches!(held.ended(), None | Some(End::Stopping))) {
+            self.send_ping(start);
         }
         loop {
-            let unproved = self.pings.open.is_some() && Instant::now() < pong_by;
+            let unproved = self.wire.outlet().pings(|pings| pings.is_open()) && Instant::now() < pong_by;
             if !unproved && self.processing.is_none() {
                 return Ok(());
             }
@@ -93,18 +96,36 @@ impl Connection {
             let deadline = if unproved { pong_by } else { end };
             tokio::select! {
                 event = self.wire.next(read) => self.on_event(event).and_then(|()| self.begin())?,
-                outcome = poll_option(&mut self.processing) => self.on_outcome(outcome).await?,
+                outcome = poll_option(&mut self.processing) => {
+                    self.on_outcome(outcome).await?;
+                    // Meanwhile nothing was read.
+                    pong_by = pong_by.max(Instant::now() + READ_PATIENCE).min(end);
+                }
                 () = tokio::time::sleep_until(deadline) => if deadline == end { return Ok(()) },
             }
         }
     }
 
-    /// Processes the frames that were read.
-    async fn finish_frames(&mut self, end: Instant) {
-        while let Some(processing) = self.processing.take()
-            && let Ok(outcome) = tokio::time::timeout_at(end, processing).await
-            && self.on_outcome(outcome).await.is_ok()
-        {}
+    /// Processes what the peer sent before it left: what was read, and what the kernel still has.
+    async fn finish_frames(&mut self, end: Instant, finish: &Finish) {
+        if matches!(finish, Finish::Gone) {
+            // What cannot be written any more must not keep us from reading.
+            self.wire.outlet().abandon();
+        }
+        loop {
+            while let Some(processing) = self.processing.take() {
+                let Ok(outcome) = tokio::time::timeout_at(end, processing).await else { return };
+                if self.on_outcome(outcome).await.is_err() {
+                    return;
+                }
+            }
+            // Whatever was sent is there already, and behind it the end; the runtime may not know it yet.
+            let Ok(event) = tokio::time::timeout(READ_PATIENCE, self.wire.next(true)).await else { return };
+            let read = self.on_event(event).and_then(|()| self.begin());
+            if (read.is_err() && self.processing.is_none()) || Instant::now() >= end {
+                return;
+            }
+        }
     }
 
     pub(super) async fn finish(mut self: Box<Self>, mut finish: Finish) {
@@ -112,10 +133,10 @@ impl Connection {
         let end = Instant::now() + FINISH_PATIENCE;
         // What was read before is done, so that who publishes and closes need not wait for the replies.
         if !matches!(finish, Finish::Close(..)) {
-            self.finish_frames(end).await;
+            self.finish_frames(end, &finish).await;
         } else if let Err(other) = self.settle(end).await {
             // The peer has left meanwhile: what it sent before is done all the same.
-            self.finish_frames(end).await;
+            self.finish_frames(end, &other).await;
             if matches!(other, Finish::Closing) {
                 finish = other;
             }

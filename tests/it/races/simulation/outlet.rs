@@ -36,6 +36,6 @@ impl Outlet for Line {
         if random.u32(0..100) < *stuck {
             return;
         }
-        source.take_live(200, |delivery, _| written.push((number(delivery), delivery.position)));
+        source.take_live(200, |delivery, _| written.push((number(delivery), delivery.position)), |_| ());
     }
 }

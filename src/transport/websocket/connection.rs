@@ -241,7 +241,11 @@ impl Connection {
         }
     }
 
-    fn process(&mut self, messages: Vec<Message>) {
+    fn process(&mut self, mut messages: Vec<Message>) {
+        if self.held.is_none() && self.wire.outlet().is_abandoned() {
+            // A connect that nobody can be told of must not take the session from a newer one.
+            messages.retain(|message| message.channel != "/meta/connect");
+        }
         let bound = self.held.as_ref().map(|held| {
             let (session, epoch, traits) = (held.session().clone(), held.epoch(), held.traits());
             Bound { session, epoch, traits, sent: held.sent().cursor }

@@ -114,7 +114,9 @@ impl SocketOutlet {
     pub(super) fn ping(&self, now: Instant, sent: impl FnOnce() -> Reach) {
         let mut guard = self.out.lock();
         let out = &mut *guard;
-        frame(&mut out.bytes, PING, out.pings.send(now, sent).as_bytes());
+        if !out.abandoned {
+            frame(&mut out.bytes, PING, out.pings.send(now, sent).as_bytes());
+        }
     }
 
     /// The pings, under the lock.
@@ -126,6 +128,11 @@ impl SocketOutlet {
     pub(super) fn abandon(&self) {
         let mut out = self.out.lock();
         (out.closed, out.abandoned, out.bytes, out.taken) = (true, true, Vec::new(), 0);
+    }
+
+    /// Whether that was done.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.out.lock().abandoned
     }
 
     /// Lets no more messages through.
@@ -298,8 +305,9 @@ impl AsyncWrite for Duplex {
         Poll::Ready(Ok(bytes.len()))
     }
 
+    /// That nothing can be written is the connection's to find out: the codec would read no more.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outlet.poll_flush(context)
+        self.outlet.poll_flush(context).map(|_| Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

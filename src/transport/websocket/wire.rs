@@ -121,7 +121,11 @@ impl Wire {
                         self.unflushed = false;
                         return Poll::Ready(Event::Flushed);
                     }
-                    Poll::Ready(Err(_)) => return Poll::Ready(Event::Gone(Gone::Closed)),
+                    Poll::Ready(Err(_)) => {
+                        // What cannot be written any more must not keep us from reading what is there.
+                        self.outlet.abandon();
+                        return Poll::Ready(Event::Gone(Gone::Closed));
+                    }
                     Poll::Pending => {}
                 }
             }

@@ -86,6 +86,29 @@ async fn publishes_before_a_violation_are_stored() {
     assert_eq!(stored, (0..10).map(|number| json!(number)).collect::<Vec<_>>());
 }
 
+/// Also one that holds a session is told why, and its connect is answered first.
+#[tokio::test]
+async fn a_violation_on_a_socket_that_holds_a_session() {
+    let node = node(|_| {}).await;
+    let client = Client::connected(node.addr()).await;
+    let mut socket = RawSocket::open(node.addr(), MOUNT).await;
+    for id in ["first", "held"] {
+        socket.send_text(&client.connect_message(id, "websocket").to_string()).await;
+    }
+    let mut answered = ids(&next(&mut socket).await).iter().map(ToString::to_string).collect::<Vec<_>>();
+    socket.send(&[publish("last", &json!(1)), frame_with(0x80 | opcode::TEXT, None, b"[]")].concat()).await;
+    let end = loop {
+        let received = soon("the close frame", socket.next()).await.expect("a close frame");
+        if received.opcode == opcode::CLOSE {
+            break received;
+        }
+        answered.extend(ids(&received.messages()).into_iter().map(str::to_owned));
+    };
+    answered.sort();
+    assert_eq!(answered, ["first", "held", "last"]);
+    assert_eq!(end.close_code(), Some(1003));
+}
+
 /// While messages flow, a ping that asks whether they arrived comes with one of them, in one write, and covers it.
 #[tokio::test]
 async fn pings_ride_on_messages() {

@@ -106,12 +106,9 @@ impl Connection {
         }
     }
 
-    /// Processes what the peer sent before it left: what was read, and what the kernel still has.
-    async fn finish_frames(&mut self, end: Instant, finish: &Finish) {
-        if matches!(finish, Finish::Gone) {
-            // What cannot be written any more must not keep us from reading.
-            self.wire.outlet().abandon();
-        }
+    /// Processes what the peer sent before it left: what was read, and, where it broke off, what the kernel still has.
+    async fn finish_frames(&mut self, end: Instant) {
+        let until = Instant::now() + PONG_PATIENCE;
         loop {
             while let Some(processing) = self.processing.take() {
                 let Ok(outcome) = tokio::time::timeout_at(end, processing).await else { return };
@@ -119,10 +116,12 @@ impl Connection {
                     return;
                 }
             }
+            if !self.wire.outlet().is_abandoned() || Instant::now() >= until.min(end) {
+                return;
+            }
             // Whatever was sent is there already, and behind it the end; the runtime may not know it yet.
             let Ok(event) = tokio::time::timeout(READ_PATIENCE, self.wire.next(true)).await else { return };
-            let read = self.on_event(event).and_then(|()| self.begin());
-            if (read.is_err() && self.processing.is_none()) || Instant::now() >= end {
+            if self.on_event(event).and_then(|()| self.begin()).is_err() && self.processing.is_none() {
                 return;
             }
         }
@@ -133,10 +132,10 @@ impl Connection {
         let end = Instant::now() + FINISH_PATIENCE;
         // What was read before is done, so that who publishes and closes need not wait for the replies.
         if !matches!(finish, Finish::Close(..)) {
-            self.finish_frames(end, &finish).await;
+            self.finish_frames(end).await;
         } else if let Err(other) = self.settle(end).await {
             // The peer has left meanwhile: what it sent before is done all the same.
-            self.finish_frames(end, &other).await;
+            self.finish_frames(end).await;
             if matches!(other, Finish::Closing) {
                 finish = other;
             }

@@ -79,9 +79,6 @@ impl Connection {
     async fn settle(&mut self, end: Instant) -> Result<(), Finish> {
         let start = Instant::now();
         let mut pong_by = start + PONG_PATIENCE;
-        if let Some(held) = &self.held {
-            held.set_outlet(None);
-        }
         // A ping of its own: an answer to an earlier one proves less. Nothing more takes one along from here on.
         self.wire.outlet().pings(Pings::give_up);
         if self.held.as_ref().is_some_and(|held| matches!(held.ended(), None | Some(End::Stopping))) {
@@ -108,7 +105,7 @@ impl Connection {
 
     /// Processes what the peer sent before it left: what was read, and, where it broke off, what the kernel still has.
     async fn finish_frames(&mut self, end: Instant) {
-        let until = Instant::now() + PONG_PATIENCE;
+        let mut until = None;
         loop {
             while let Some(processing) = self.processing.take() {
                 let Ok(outcome) = tokio::time::timeout_at(end, processing).await else { return };
@@ -116,7 +113,8 @@ impl Connection {
                     return;
                 }
             }
-            if !self.wire.outlet().is_abandoned() || Instant::now() >= until.min(end) {
+            let until = *until.get_or_insert_with(|| end.min(Instant::now() + PONG_PATIENCE));
+            if !self.wire.outlet().is_abandoned() || Instant::now() >= until {
                 return;
             }
             // Whatever was sent is there already, and behind it the end; the runtime may not know it yet.
@@ -129,6 +127,10 @@ impl Connection {
 
     pub(super) async fn finish(mut self: Box<Self>, mut finish: Finish) {
         self.leaving = true;
+        if let Some(held) = &self.held {
+            // What the hub wrote from here on might not be confirmed any more, and would come twice.
+            held.set_outlet(None);
+        }
         let end = Instant::now() + FINISH_PATIENCE;
         // What was read before is done, so that who publishes and closes need not wait for the replies.
         if !matches!(finish, Finish::Close(..)) {

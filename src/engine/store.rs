@@ -1,7 +1,6 @@
 //! The engine in use, as the rest of the server sees it: every call has a deadline, and tests can pause every call.
 
 use std::future::Future;
-use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -108,7 +107,7 @@ impl Store {
                 let handed_in = self.guard("publish_all", async { Ok(engine.hand_in(publications).await) }).await;
                 let Ok(waiting) = handed_in else { return (0..many).map(|_| late()).collect() };
                 // One timer for all, set once.
-                let mut time_out = pin!(tokio::time::sleep_until(until));
+                let mut time_out = std::pin::pin!(tokio::time::sleep_until(until));
                 for outcome in waiting {
                     outcomes.push(tokio::select! {
                         biased;

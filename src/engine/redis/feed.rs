@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -19,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lane::pause;
-use super::reply::{self, Names};
+use super::reply;
 use super::settings::redacted;
 use super::shared::{Shared, hint, warn_of_eviction};
 use crate::bayeux::Pattern;
@@ -78,7 +77,6 @@ struct Line {
     /// False from the first lost announcement on.
     open: AtomicBool,
     lost: CancellationToken,
-    names: Mutex<Names>,
 }
 
 impl FeedHandle {
@@ -185,7 +183,6 @@ impl FeedLoop {
             room: self.room.clone(),
             open: AtomicBool::new(true),
             lost: CancellationToken::new(),
-            names: Mutex::default(),
         });
         let driver = line.clone();
         let push = move |info: PushInfo| -> Result<(), ()> {
@@ -334,10 +331,12 @@ impl Line {
             None if payload.starts_with(b"log ") => reply::told_alone(&payload)?,
             None => return reply::control(std::str::from_utf8(&payload).ok()?).map(FeedEvent::Control),
         };
-        let mut names = self.names.lock();
-        let (previous, delivery) = reply::announcement(&payload.slice(start..), &mut names)?;
-        let log = names.log(log)?;
-        drop(names);
+        let (previous, delivery) = reply::announcement(&payload.slice(start..))?;
+        // Mostly it is the log of the channel itself, whose name is checked.
+        let log = match delivery.channel.as_str() == log {
+            true => delivery.channel.to_pattern(),
+            false => Pattern::parse(log).ok()?,
+        };
         self.shared.saw(delivery.position);
         Some(FeedEvent::Message { log, previous, delivery, room: None })
     }

@@ -255,42 +255,11 @@ pub(super) fn told_alone(payload: &[u8]) -> Option<(&str, usize)> {
 }
 
 /// What is announced of a message: `<position> <position before> <channel> <array>`.
-pub(super) fn announcement(payload: &Bytes, names: &mut Names) -> Option<(Position, Arc<Delivery>)> {
-    let mut words = payload.splitn(4, |byte| *byte == b' ');
-    let mut word = || std::str::from_utf8(words.next()?).ok();
-    let (position, previous, channel) = (word()?, word()?, word()?);
-    let array = payload.slice_ref(words.next()?);
-    // What the sockets get must be text.
-    std::str::from_utf8(&array).ok()?;
-    let (position, previous) = (Position(position.parse().ok()?), Position(previous.parse().ok()?));
-    Some((previous, Arc::new(Delivery::new(PARTITION, position, names.channel(channel)?, array))))
-}
-
-/// The names that came last: those of neighbours are often the same, and need not be checked and allocated again.
-#[derive(Default)]
-pub(super) struct Names {
-    channel: Option<Channel>,
-    log: Option<Pattern>,
-}
-
-impl Names {
-    pub(super) fn channel(&mut self, name: &str) -> Option<Channel> {
-        if self.channel.as_ref().is_none_or(|last| last.as_str() != name) {
-            self.channel = Some(Channel::parse(name).ok()?);
-        }
-        self.channel.clone()
-    }
-
-    /// The name of a log, which mostly is that of the channel.
-    pub(super) fn log(&mut self, name: &str) -> Option<Pattern> {
-        if let Some(channel) = self.channel.as_ref().filter(|last| last.as_str() == name) {
-            return Some(channel.to_pattern());
-        }
-        if self.log.as_ref().is_none_or(|last| last.as_str() != name) {
-            self.log = Some(Pattern::parse(name).ok()?);
-        }
-        self.log.clone()
-    }
+pub(super) fn announcement(payload: &Bytes) -> Option<(Position, Arc<Delivery>)> {
+    let mut words = payload.splitn(3, |byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok().map(Position);
+    let (position, previous) = (number()?, number()?);
+    Some((previous, delivery(position, payload.slice_ref(words.next()?))?))
 }
 
 #[cfg(test)]
@@ -300,12 +269,11 @@ mod tests {
     #[test]
     fn announcements() {
         let (previous, delivery) =
-            announcement(&Bytes::from_static(b"1838487363846144 7 /a/b [{\"data\":\"x y\"}]"), &mut Names::default())
-                .expect("well formed");
+            announcement(&Bytes::from_static(b"1838487363846144 7 /a/b [{\"data\":\"x y\"}]")).expect("well formed");
         assert_eq!((previous, delivery.position), (Position(7), Position(1_838_487_363_846_144)));
         assert_eq!((delivery.channel.as_str(), &*delivery.array), ("/a/b", &b"[{\"data\":\"x y\"}]"[..]));
         for foreign in ["", "1", "1 2", "1 2 /a", "x 2 /a []", "1 2 /* []"] {
-            assert!(announcement(&Bytes::from(foreign), &mut Names::default()).is_none(), "{foreign}");
+            assert!(announcement(&Bytes::from(foreign)).is_none(), "{foreign}");
         }
     }
 
@@ -316,18 +284,6 @@ mod tests {
         assert_eq!((log, &payload[start..]), ("/a/*", &b"12 7 /a/b [{}]"[..]));
         for foreign in ["log ", "log /a", "lag /a 12 7 /a []"] {
             assert!(told_alone(foreign.as_bytes()).is_none(), "{foreign}");
-        }
-    }
-
-    #[test]
-    fn names_that_come_again() {
-        let mut names = Names::default();
-        for name in ["/a", "/a", "/b/*", "/a", "/b", "/b/*"] {
-            assert_eq!(names.log(name).expect(name).as_str(), name);
-            assert_eq!(names.channel(name).is_some(), !name.contains('*'), "{name}");
-        }
-        for bad in ["", "a", "/a//b", "/a/*/b"] {
-            assert!(names.log(bad).is_none() && names.channel(bad).is_none(), "{bad}");
         }
     }
 

@@ -95,7 +95,7 @@ impl Array {
 impl Server {
     /// Processes the messages of one HTTP request. Dropping the future (the client hung up) releases its poll.
     pub async fn handle_request(&self, request: &RequestInfo, messages: Vec<Message>) -> HttpOutcome {
-        let many = messages.len();
+        let alone = messages.len() == 1;
         let mut array = Array::default();
         let mut receipts = Vec::new();
         let mut connected = false;
@@ -106,9 +106,6 @@ impl Server {
             }
             let kind = kind(&message);
             if is_stored(&message) {
-                if run.capacity() == 0 {
-                    run.reserve_exact(many);
-                }
                 run.push(message);
                 continue;
             }
@@ -129,11 +126,11 @@ impl Server {
             let asked = Asked::of(&message, request.dialect);
             let span = spans::message(&message, Kind::Connect, request);
             let HttpAnswer { reply, batch, passed, receipt } =
-                match Box::pin(self.connect_http(&message, request, many == 1).instrument(span)).await {
+                match Box::pin(self.connect_http(&message, request, alone).instrument(span)).await {
                     HttpConnect::Answer(answer) => *answer,
                     HttpConnect::Hangup => return HttpOutcome::Hangup,
                     // The rest of the batch was done and is answered; the connect the client repeats by itself.
-                    HttpConnect::Unavailable if many != 1 => continue,
+                    HttpConnect::Unavailable if !alone => continue,
                     HttpConnect::Unavailable => return HttpOutcome::Unavailable,
                 };
             receipts.extend(receipt);
@@ -166,7 +163,7 @@ impl Server {
         messages: Vec<Message>,
         bound: Option<Bound>,
     ) -> FrameOutcome {
-        let many = messages.len();
+        let alone = messages.len() == 1;
         let mut outcome = FrameOutcome { empty: messages.is_empty(), ..FrameOutcome::default() };
         let mut bound = bound;
         let mut connected = false;
@@ -178,9 +175,6 @@ impl Server {
             }
             let kind = kind(&message);
             if is_stored(&message) {
-                if run.capacity() == 0 {
-                    run.reserve_exact(many);
-                }
                 run.push(message);
                 continue;
             }
@@ -199,7 +193,7 @@ impl Server {
             }
             let asked = Asked::of(&message, request.dialect);
             let span = spans::message(&message, Kind::Connect, request);
-            match Box::pin(self.connect_socket(&message, request, many == 1, bound.as_ref()).instrument(span)).await {
+            match Box::pin(self.connect_socket(&message, request, alone, bound.as_ref()).instrument(span)).await {
                 SocketConnect::Answer(reply) => {
                     self.encode_reply(&mut array, asked.answer(reply).into(), request).await;
                 }

@@ -6,11 +6,11 @@ use anyhow::{Result, ensure};
 use crate::Bench;
 use crate::bars::Bar::{self, AtMost};
 use crate::document::Document;
-use crate::servers::{Cluster, Kind};
+use crate::servers::Kind;
 
 const SUBSCRIBERS: [u32; 2] = [100, 1000];
-/// Messages under way for each publisher at a server's maximum, the same for all. A thousand subscribers of a slow server must get them
-/// all within the generator's deadlines.
+/// Messages under way for each publisher at a server's maximum, the same for all. A thousand subscribers of a slow server
+/// must get them all within the generator's deadlines.
 pub const WINDOW: u32 = 16;
 const SERVER_CPU: (&str, &str) = ("server.cpu_us_per_delivery", "us");
 const REDIS_CPU: (&str, &str) = ("redis.cpu_us_per_delivery", "us");
@@ -44,10 +44,8 @@ pub fn at_the_same_rate(bench: &mut Bench) -> Result<()> {
     for subscribers in SUBSCRIBERS {
         let rate = maximum_of(bench, Kind::FayeRedis, subscribers)?;
         let kinds = [Kind::WeftRedis, Kind::FayeRedis, Kind::Floor, Kind::Faye, Kind::SocketIoRedis, Kind::Weft];
-        let clusters = bench.start(&kinds)?;
-        let clusters: Vec<_> = clusters.iter().collect();
-        let load = format!("fan-out --clients {subscribers} --rate {rate:.1} {}", bench.times());
-        let document = bench.generator.run(&format!("same-rate-{subscribers}"), &load, &clusters)?;
+        let load = format!("fan-out --clients {subscribers} --rate {rate:.1}");
+        let document = bench.beside(&format!("same-rate-{subscribers}"), &load, &kinds)?;
         let what = format!("1 -> {subscribers}, {rate:.0}/s");
         for (peer, bar) in [
             (Kind::FayeRedis, Some(1.0 / 6.0)),
@@ -66,17 +64,14 @@ pub fn latency(bench: &mut Bench) -> Result<()> {
     let subscribers = SUBSCRIBERS[0];
     for peer in [Kind::FayeRedis, Kind::Faye, Kind::SocketIoRedis] {
         let rate = maximum_of(bench, peer, subscribers)? / 2.0;
-        let clusters = bench.start(&[Kind::WeftRedis, peer])?;
-        let clusters: Vec<_> = clusters.iter().collect();
-        let load = format!("fan-out --clients {subscribers} --rate {rate:.1} {}", bench.times());
-        let document = bench.generator.run(&format!("latency-{}", peer.name()), &load, &clusters)?;
+        let load = format!("fan-out --clients {subscribers} --rate {rate:.1}");
+        let document = bench.beside(&format!("latency-{}", peer.name()), &load, &[Kind::WeftRedis, peer])?;
         let what = format!("p99 at {rate:.0}/s, half of its maximum");
         compare(bench, ("latency", &what), &document, peer, P99, Some(1.0 / 4.0));
     }
     let rate = maximum_of(bench, Kind::FayeRedis, subscribers)? * FACTOR;
-    let cluster = Cluster::start(&bench.programs, Kind::WeftRedis, 1)?;
-    let load = format!("fan-out --clients {subscribers} --rate {rate:.1} {}", bench.times());
-    let document = bench.generator.run("latency-beyond", &load, &[&cluster])?;
+    let load = format!("fan-out --clients {subscribers} --rate {rate:.1}");
+    let document = bench.beside("latency-beyond", &load, &[Kind::WeftRedis])?;
     let p99 = document.median(Kind::WeftRedis, P99.0) / 1000.0;
     let what = format!("p99 at {rate:.0}/s, {FACTOR} times faye-redis' maximum");
     bench.checks.figure("latency", what, (p99, "ms"), Some(AtMost(P99_MILLISECONDS)));
@@ -97,10 +92,8 @@ fn compare(
 
 /// Runs these at their maximum, and remembers it.
 fn maximum(bench: &mut Bench, kinds: &[Kind], subscribers: u32) -> Result<Document> {
-    let clusters = bench.start(kinds)?;
-    let clusters: Vec<_> = clusters.iter().collect();
-    let load = format!("fan-out --clients {subscribers} --rate max --in-flight {WINDOW} {}", bench.times());
-    let document = bench.generator.run(&format!("fan-out-{subscribers}"), &load, &clusters)?;
+    let load = format!("fan-out --clients {subscribers} --rate max --in-flight {WINDOW}");
+    let document = bench.beside(&format!("fan-out-{subscribers}"), &load, kinds)?;
     for kind in kinds {
         bench.maxima.insert((kind.name(), subscribers), document.median(*kind, "publish_rate"));
     }

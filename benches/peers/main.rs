@@ -26,6 +26,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use bars::Checks;
+use document::Document;
 use generator::Generator;
 use servers::{Kind, Programs};
 
@@ -181,6 +182,13 @@ impl Bench {
     fn times(&self) -> String {
         let (rounds, duration, warm_up) = if self.quick { (1, 2, 1) } else { (3, 5, 1) };
         format!("--rounds {rounds} --duration {duration}s --warm-up {warm_up}s --drain 15s")
+    }
+
+    /// Starts one node of each of these, and runs a scenario against them.
+    fn beside(&mut self, name: &str, load: &str, kinds: &[Kind]) -> Result<Document> {
+        let clusters = self.start(kinds)?;
+        let load = format!("{load} {}", self.times());
+        self.generator.run(name, &load, &clusters.iter().collect::<Vec<_>>())
     }
 
     /// Starts one node of each.

@@ -20,10 +20,8 @@ pub fn over_websocket(bench: &mut Bench) -> Result<()> {
         (1, "one under way each", (None, None)),
     ] {
         let kinds = [Kind::WeftRedis, Kind::FayeRedis, Kind::SocketIoRedis, Kind::Faye, Kind::Floor, Kind::Weft];
-        let clusters = bench.start(&kinds)?;
-        let clusters: Vec<_> = clusters.iter().collect();
-        let load = format!("one-to-one --clients {PAIRS} --rate max --in-flight {window} {}", bench.times());
-        let document = bench.generator.run(&format!("pairs-{window}"), &load, &clusters)?;
+        let load = format!("one-to-one --clients {PAIRS} --rate max --in-flight {window}");
+        let document = bench.beside(&format!("pairs-{window}"), &load, &kinds)?;
         let what = format!("{PAIRS} pairs, {how}");
         let (faye, socket_io) = bars;
         for (peer, bar) in

@@ -1,5 +1,6 @@
 //! One WebSocket: binds a session, pushes what comes, and learns by pings what has arrived.
 
+mod confirm;
 mod finish;
 
 use std::pin::pin;
@@ -21,7 +22,7 @@ use super::pings::Pings;
 use super::wire::{Event, Gone, Wire};
 use crate::bayeux::BayeuxError;
 use crate::bayeux::message::{self, Message, ParseError};
-use crate::engine::{Cursor, EngineError, PartitionId, Reach};
+use crate::engine::{Cursor, EngineError, PartitionId};
 use crate::metrics::{Limit, Moved};
 use crate::server::{Bound, FrameOutcome, HeldConnect, Notice, OwnedClaim, RequestInfo, SocketClose};
 use crate::session::{Gap, Held, Step};
@@ -358,19 +359,6 @@ impl Connection {
         Ok(())
     }
 
-    /// What was sent of the session before is confirmed by nothing from here on, and the next session's first message asks
-    /// for a ping.
-    fn forget_sent(&mut self) {
-        self.wire.outlet().pings(Pings::forget);
-    }
-
-    /// Something was sent, or what was sent before was answered.
-    fn watch_pings(&mut self) {
-        if let Some(due) = self.wire.outlet().pings(Pings::watch) {
-            self.ping_due = self.ping_due.min(due);
-        }
-    }
-
     /// Lets the hub write the session's messages as they come, where nothing has to be said, asked or rewritten first.
     fn open_outlet(&self) {
         let direct = !self.leaving && !self.acks && !self.web.server().rewrites_deliveries();
@@ -423,27 +411,6 @@ impl Connection {
         }
     }
 
-    fn on_pong(&mut self, token: &[u8]) {
-        let every = self.web.settings().websocket_ping;
-        let answered = self.wire.outlet().pings(|pings| pings.answered(token, every));
-        let Some((reach, due)) = answered else { return };
-        self.confirm(&reach);
-        if let Some(due) = due {
-            (self.ping_due, self.put_off) = (due, true);
-        }
-    }
-
-    /// A pong says that this has arrived. Of a client that acknowledges by number it says nothing about what has a
-    /// number: the stack that answers is not the client.
-    fn confirm(&self, reach: &Reach) {
-        let Some(held) = &self.held else { return };
-        match self.acks {
-            true if reach.replays.is_empty() => {}
-            true => held.confirm(&Reach { cursor: Cursor::default(), replays: reach.replays.clone() }),
-            false => held.confirm(reach),
-        }
-    }
-
     async fn on_timer(&mut self) -> Result<(), Finish> {
         let now = Instant::now();
         let settings = self.web.settings();
@@ -470,30 +437,9 @@ impl Connection {
             self.answer(connect).await;
         }
         if now >= self.ping_due {
-            let (every, pong) = (self.web.settings().websocket_ping, self.web.settings().websocket_pong);
-            match self.wire.outlet().pings(|pings| pings.look(now, every)) {
-                Err(later) => self.ping_due = later,
-                Ok(unanswered) => {
-                    let silent = now >= self.heard + pong;
-                    // A ping that is still queued cannot be answered; how long it may be is another rule's business.
-                    // Neither can its answer be read while a frame is processed, which may wait for the engine.
-                    let unheard = self.processing.is_some();
-                    if unanswered && silent && !unheard && !self.wire.is_unflushed() {
-                        self.web.server().metrics().limit(Limit::Idle);
-                        return Err(Finish::Gone);
-                    }
-                    self.send_ping(now);
-                }
-            }
+            self.look_at_pings(now)?;
         }
         Ok(())
-    }
-
-    fn send_ping(&mut self, now: Instant) {
-        self.ping_due = now + self.web.settings().websocket_ping;
-        let held = self.held.as_ref();
-        self.wire.outlet().ping(now, || held.map(|held| held.sent()).unwrap_or_default());
-        self.note_queued();
     }
 
     async fn answer(&mut self, connect: HeldConnect) {

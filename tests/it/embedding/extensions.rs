@@ -296,3 +296,47 @@ async fn what_a_peer_sent_before_it_broke_off_is_stored() {
         assert_eq!(data, (0..=20).map(|number| json!(number)).collect::<Vec<_>>());
     }
 }
+
+/// A peer that has ended its side cannot confirm anything any more. While its last publish is still under way, what comes for
+/// its session is left to who holds that next.
+#[tokio::test]
+async fn what_comes_after_the_peers_end_comes_once() {
+    let node = node(|_| ()).await;
+    let gate = Gate::closed();
+    node.embedded().server().add_extension(gate.clone());
+    let mut client = Client::connected(node.addr()).await;
+    client.subscribe("/chat").await;
+    let mut socket = RawSocket::open(node.addr(), MOUNT).await;
+    socket.send_text(&client.connect_message("held", "websocket").to_string()).await;
+    let mut publisher = Poster::new(node.addr());
+    publish(&mut publisher, "/chat", json!(0)).await;
+    let mut received = Vec::new();
+    while received.is_empty() {
+        received = data_of(&soon("the first message", socket.next()).await.expect("open").messages());
+    }
+    assert_eq!(received, [0], "the hub writes to the socket");
+    socket.send_text(r#"[{"channel":"/gate","data":0}]"#).await;
+    socket.end_sending().await;
+    soon("its last publish is under way", gate.arrived.acquire()).await.expect("the gate stays").forget();
+    for number in 1..=5 {
+        publish(&mut publisher, "/chat", json!(number)).await;
+    }
+    gate.permits.add_permits(1);
+    received.clear();
+    while let Some(frame) = soon("the end", socket.next()).await {
+        received.extend(data_of(&frame.messages()));
+    }
+    // The first one was not confirmed: it may come again.
+    loop {
+        let more = client.poll_at_once().await.data();
+        if more.is_empty() {
+            break;
+        }
+        received.extend(more.into_iter().filter(|data| *data != json!(0)));
+    }
+    assert_eq!(received, (1..=5).map(|number| json!(number)).collect::<Vec<_>>());
+}
+
+fn data_of(messages: &[Value]) -> Vec<Value> {
+    messages.iter().filter(|message| message["channel"] == "/chat").map(|message| message["data"].clone()).collect()
+}

@@ -150,6 +150,11 @@ impl RawSocket {
         let _ = soon("the node reads what is sent", self.stream.write_all(bytes)).await;
     }
 
+    /// Sends nothing more, and still reads.
+    pub async fn end_sending(&mut self) {
+        self.stream.shutdown().await.expect("it can be shut down");
+    }
+
     /// Cuts the connection.
     pub fn cut(self, how: Cut) {
         if how == Cut::Rst {

@@ -4,6 +4,7 @@ mod canary;
 mod config;
 mod delivery_config;
 mod health;
+mod keys;
 mod layers;
 mod limits_config;
 mod log_config;

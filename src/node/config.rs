@@ -132,6 +132,13 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Says where it stands: in which file, variable or flag.
+    pub(super) fn at(self, place: String) -> Self {
+        Self::At { place, problem: Box::new(self) }
+    }
+}
+
 impl TryFrom<String> for EngineKind {
     type Error = String;
 

@@ -6,9 +6,7 @@ use std::io;
 use std::path::Path;
 
 use super::config::{Config, ConfigError};
-
-/// What `weft sub` and `weft pub` go by, and a node does not.
-const OF_CLIENTS: [&str; 2] = ["WEFT_URL", "WEFT_TOKEN"];
+use super::keys::{self, OF_CLIENTS};
 
 /// What the command line says; `None` leaves a value to the environment, the file or the default.
 #[derive(Debug, Clone, Default)]
@@ -49,8 +47,9 @@ impl Config {
     /// [`ConfigError`] that names the key, and the file, variable or flag.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let text = file.map(read).transpose()?;
-        check_environment()?;
         let file = file.zip(text.as_deref());
+        file.map_or(Ok(()), keys::check_file)?;
+        keys::check_environment()?;
         let layers = Layers { file, environment: true, flags: Some(overrides) };
         layers.read().map_err(|error| layers.locate(error))
     }
@@ -112,14 +111,23 @@ impl Layers<'_> {
     fn locate(&self, error: ConfigError) -> ConfigError {
         let without_flags = Self { flags: None, ..*self };
         let file_alone = Self { environment: false, ..without_flags };
-        let same = |layers: &Self| layers.read().err().as_ref() == Some(&error);
-        let key = key_of(&error);
-        let place = match (self.file, self.flags) {
-            (Some((path, _)), _) if same(&file_alone) => path.display().to_string(),
-            (_, Some(flags)) if !same(&without_flags) => flags.flag(&key).to_owned(),
-            _ => variable(&key),
-        };
-        ConfigError::At { place, problem: Box::new(error) }
+        let in_file = self.file.and_then(|file| Some((file, file_alone.read().err()?)));
+        if let Some((file, own)) = in_file.filter(|(_, own)| *own == error || self.stands(own)) {
+            let place = keys::place_of(file, &key_of(&own));
+            return own.at(place);
+        }
+        let key = setting_of(&error);
+        let above = self.flags.filter(|_| without_flags.read().err().as_ref() != Some(&error));
+        error.at(above.map_or_else(|| variable(&key), |flags| flags.flag(&key).to_owned()))
+    }
+
+    /// Whether a mistake of the file is one whatever the layers above say. Of several mistakes, another one may have been
+    /// told each time.
+    fn stands(&self, of_file: &ConfigError) -> bool {
+        let key = setting_of(of_file);
+        let by_flag = |flags: &Overrides| flags.values().iter().any(|(of, _, value)| *of == key && value.is_some());
+        let above = std::env::var_os(keys::variable(&key)).is_some() || self.flags.is_some_and(by_flag);
+        matches!(of_file, ConfigError::Source(_)) && !above
     }
 }
 
@@ -134,50 +142,26 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// The key that an error names; empty if it names none.
+/// The key that an error names, of a list with the element, such as `retention[1]`; empty if it names none.
 fn key_of(error: &ConfigError) -> String {
-    let key = match error {
-        ConfigError::Value { key, .. } => key,
+    match error {
+        ConfigError::Value { key, .. } => (*key).to_owned(),
         ConfigError::Source(text) => {
-            text.split("for key `").nth(1).and_then(|rest| rest.split('`').next()).unwrap_or("")
+            text.split("for key `").nth(1).and_then(|rest| rest.split('`').next()).unwrap_or_default().to_owned()
         }
-        ConfigError::At { problem, .. } => return key_of(problem),
-    };
-    // Of a list it names the element.
-    key.split('[').next().unwrap_or_default().to_owned()
+        ConfigError::At { problem, .. } => key_of(problem),
+    }
+}
+
+/// The setting that an error is about; empty if it names none.
+fn setting_of(error: &ConfigError) -> String {
+    key_of(error).split('[').next().unwrap_or_default().to_owned()
 }
 
 /// The variable of a key, if it is set.
 fn variable(key: &str) -> String {
-    let name = format!("WEFT_{}", key.replace('.', "__").to_uppercase());
+    let name = keys::variable(key);
     if std::env::var_os(&name).is_some() { name } else { "the WEFT_ variables".to_owned() }
-}
-
-/// Whether every `WEFT_*` variable is a setting. What the layers say of an unknown one does not name the variable.
-fn check_environment() -> Result<(), ConfigError> {
-    let known = serde_json::to_value(Config::default()).map_err(|error| ConfigError::Source(error.to_string()))?;
-    let setting = |path: &str| {
-        let value = path.split("__").try_fold(&known, |value, key| value.get(key));
-        value.is_some_and(|value| !value.is_object())
-    };
-    for (name, _) in std::env::vars_os() {
-        let Some(name) = name.to_str() else { continue };
-        let lower = name.to_ascii_lowercase();
-        let Some(path) = lower.strip_prefix("weft_").filter(|_| !OF_CLIENTS.contains(&name)) else { continue };
-        if !setting(path) {
-            // What lies in a table has two underscores.
-            let meant = path.replacen('_', "__", 1);
-            let hint = match setting(&meant) {
-                true => format!("is it WEFT_{} that is meant?", meant.to_uppercase()),
-                false => {
-                    "every variable that begins with WEFT_ must be one, such as WEFT_LISTEN or WEFT_LIMITS__SESSIONS"
-                        .to_owned()
-                }
-            };
-            return Err(ConfigError::Source(format!("environment variable `{name}` is not a setting: {hint}")));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

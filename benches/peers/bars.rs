@@ -28,6 +28,7 @@ pub struct Check {
     pub unit: &'static str,
     /// None: for information.
     pub bar: Option<Bar>,
+    /// None without a bar, or without a peer's figure to hold against it.
     pub met: Option<bool>,
 }
 
@@ -59,7 +60,10 @@ impl Checks {
         let (ours, theirs) = (document.median(weft, figure), document.median(peer, figure));
         let sides = Some(Sides { weft: ours, peer: theirs, unit, ratios });
         let what = format!("{what}, {} / {}", weft.name(), peer.name());
-        self.add(Check { group, what, sides, value, unit: "", bar, met: bar.map(|bar| bar.is_met(value)) });
+        // A peer that delivered nothing in a round sets no bar. Weft must have delivered all the same.
+        let peerless = ours.is_finite() && theirs.is_nan();
+        let met = bar.filter(|_| !peerless).map(|bar| bar.is_met(value));
+        self.add(Check { group, what, sides, value, unit: "", bar, met });
     }
 
     /// A figure that counts by itself.
@@ -93,6 +97,7 @@ impl Checks {
             let verdict = match met {
                 Some(true) => "met",
                 Some(false) => "missed",
+                None if bar.is_some() => "no peer",
                 None => "",
             };
             let bar = match bar {

@@ -54,6 +54,9 @@ struct Arguments {
     /// The server to measure, instead of the one built with this bench.
     #[arg(long, value_name = "PROGRAM")]
     weft: Option<PathBuf>,
+    /// Threads of each node of Weft [default: the machine's CPUs, or a node's share of them]. The peers have one.
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<usize>,
     /// The load generator, instead of the one built with this bench.
     #[arg(long, value_name = "PROGRAM")]
     generator: Option<PathBuf>,
@@ -114,7 +117,7 @@ fn main() -> Result<ExitCode> {
         reports: arguments.report,
         runs: Vec::new(),
     };
-    let programs = Programs { weft: arguments.weft.unwrap_or(built), node };
+    let programs = Programs { weft: arguments.weft.unwrap_or(built), node, workers: arguments.workers };
     let (checks, quick) = (Checks::default(), arguments.quick);
     let mut bench = Bench { programs, generator, checks, quick, maxima: HashMap::new() };
 

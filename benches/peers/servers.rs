@@ -53,6 +53,16 @@ pub struct Programs {
     pub weft: PathBuf,
     /// The folder of the servers in Node, with their packages installed.
     pub node: PathBuf,
+    /// Threads of each node of Weft; as many as there are CPUs for it if nothing is said.
+    pub workers: Option<usize>,
+}
+
+impl Programs {
+    /// How many threads each of so many nodes of Weft gets: they share the machine.
+    pub fn workers_of(&self, nodes: usize) -> usize {
+        let share = || std::thread::available_parallelism().map_or(1, |all| (all.get() / nodes.max(1)).max(1));
+        self.workers.unwrap_or_else(share)
+    }
 }
 
 /// Some nodes of one kind, on one Redis if they need it. All end when it is dropped.
@@ -65,7 +75,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn start(programs: &Programs, kind: Kind, nodes: usize) -> Result<Self> {
         let redis = if kind.on_redis() { Some(Redis::start()?) } else { None };
-        let workers = workers_of(nodes);
+        let workers = programs.workers_of(nodes);
         let nodes = (0..nodes).map(|_| Server::start(programs, kind, redis.as_ref(), 0, workers));
         Ok(Self { kind, nodes: nodes.collect::<Result<_>>()?, redis })
     }
@@ -83,11 +93,6 @@ impl Cluster {
     }
 }
 
-/// How many threads one of so many nodes gets: they share the machine. The peers are processes of one thread.
-pub fn workers_of(nodes: usize) -> usize {
-    std::thread::available_parallelism().map_or(1, |all| (all.get() / nodes.max(1)).max(1))
-}
-
 /// One node.
 pub struct Server {
     pub url: String,
@@ -95,7 +100,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on this port (0 for a free one), and waits until it serves. Of the peers `workers` says nothing.
+    /// Starts it on this port (0 for a free one), and waits until it serves. The peers, and the floor, have one thread; Weft has
+    /// `workers`.
     pub fn start(programs: &Programs, kind: Kind, redis: Option<&Redis>, port: u16, workers: usize) -> Result<Self> {
         let mut command = match kind {
             Kind::Weft | Kind::WeftRedis => return Self::start_weft(programs, redis, port, workers),

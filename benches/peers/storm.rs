@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Bench;
 use crate::bars::Bar::{AtLeast, AtMost};
-use crate::servers::{Cluster, Kind, Owned, Server, workers_of};
+use crate::servers::{Cluster, Kind, Owned, Server};
 
 const CLIENTS: u32 = 2000;
 const UNDER_WAY: u32 = 64;
@@ -48,8 +48,8 @@ pub fn come_back(bench: &mut Bench) -> Result<()> {
     all_stand(&node.process)?;
     let port = node.port()?;
     node.process.kill()?;
-    let workers = workers_of(1);
-    *node = Server::start(&bench.programs, Kind::WeftRedis, cluster.redis.as_ref(), port, workers)?;
+    *node =
+        Server::start(&bench.programs, Kind::WeftRedis, cluster.redis.as_ref(), port, bench.programs.workers_of(1))?;
     let document = bench.generator.finish(run)?;
     let figure = |name: &str| document.median(Kind::WeftRedis, name);
     let what = format!("{RETURNING} clients of a killed node");

@@ -44,28 +44,34 @@ pub fn over_websocket(bench: &mut Bench) -> Result<()> {
 /// What was lost does not count as delivered: a server that loses does not look cheaper for it. faye-redis loses so much
 /// at its maximum that hardly anything is left to compare with, so there is a rate at which it keeps up too.
 pub fn by_long_polling(bench: &mut Bench) -> Result<()> {
-    let crowd = ("polling-100", "1 -> 100 polls", "--channels 1 --clients 100 --in-flight 16".to_owned(), 20);
-    let pairs = format!("--channels {PAIRS} --clients {PAIRS} --in-flight 1");
-    let pairs = ("polling-pairs", "1000 polling pairs", pairs, 200);
-    for (name, what, load, rate) in [crowd, pairs] {
+    let bar = Some(AtMost(1.0 / 5.0));
+    for (name, channels, clients, window, rate) in [
+        ("polling-100-paced", 1, 100, WINDOW, Some(20)),
+        ("polling-100", 1, 100, WINDOW, None),
+        ("polling-pairs-paced", PAIRS, PAIRS, 1, Some(200)),
+        ("polling-pairs-16", PAIRS, PAIRS, WINDOW, None),
+        ("polling-pairs-1", PAIRS, PAIRS, 1, None),
+    ] {
+        let who = if channels == 1 { format!("1 -> {clients} polls") } else { format!("{PAIRS} polling pairs") };
+        let (pace, how) = match rate {
+            Some(rate) => (rate.to_string(), format!("{rate} a second")),
+            None if window == 1 => ("max".to_owned(), "one under way each".to_owned()),
+            None => ("max".to_owned(), "at its maximum".to_owned()),
+        };
         let kinds = [Kind::WeftRedis, Kind::FayeRedis, Kind::Floor];
-        for (name, pace, how) in [
-            (format!("{name}-paced"), rate.to_string(), format!("{rate} a second")),
-            (name.to_owned(), "max".to_owned(), "at its maximum".to_owned()),
-        ] {
-            let nodes = |kind| if kind == Kind::Floor { 1 } else { NODES };
-            let [weft, faye, floor] = kinds.map(|kind| Cluster::start(&bench.programs, kind, nodes(kind)));
-            let load = format!("polling {load} --rate {pace} {}", bench.times());
-            let document = bench.generator.run(&name, &load, &[&weft?, &faye?, &floor?])?;
-            let what = format!("{what}, {NODES} nodes, {how}");
-            let [weft, faye, floor] = kinds;
-            bench.checks.ratio(("polling", &what), &document, (weft, faye), SERVER_CPU, Some(AtMost(1.0 / 5.0)));
-            bench.checks.ratio(("polling", &what), &document, (weft, floor), SERVER_CPU, None);
-            bench.checks.ratio(("polling", &format!("{what}: Redis")), &document, (weft, faye), REDIS_CPU, None);
-            let lost = |kind| document.rounds(kind, "lost").iter().sum::<f64>();
-            bench.checks.figure("polling", format!("{what}, weft-redis: lost"), (lost(weft), ""), Some(AtMost(0.0)));
-            bench.checks.figure("polling", format!("{what}, faye-redis: lost"), (lost(faye), ""), None);
-        }
+        let nodes = |kind| if kind == Kind::Floor { 1 } else { NODES };
+        let [weft, faye, floor] = kinds.map(|kind| Cluster::start(&bench.programs, kind, nodes(kind)));
+        let load = format!("polling --channels {channels} --clients {clients} --in-flight {window} --rate {pace}");
+        let load = format!("{load} {}", bench.times());
+        let document = bench.generator.run(name, &load, &[&weft?, &faye?, &floor?])?;
+        let what = format!("{who}, {NODES} nodes, {how}");
+        let [weft, faye, floor] = kinds;
+        bench.checks.ratio(("polling", &what), &document, (weft, faye), SERVER_CPU, bar);
+        bench.checks.ratio(("polling", &what), &document, (weft, floor), SERVER_CPU, None);
+        bench.checks.ratio(("polling", &format!("{what}: Redis")), &document, (weft, faye), REDIS_CPU, None);
+        let lost = |kind| document.rounds(kind, "lost").iter().sum::<f64>();
+        bench.checks.figure("polling", format!("{what}, weft-redis: lost"), (lost(weft), ""), Some(AtMost(0.0)));
+        bench.checks.figure("polling", format!("{what}, faye-redis: lost"), (lost(faye), ""), None);
     }
     Ok(())
 }

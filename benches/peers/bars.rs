@@ -5,6 +5,9 @@ use serde::Serialize;
 use crate::document::{Document, median};
 use crate::servers::Kind;
 
+/// How many messages a server delivered in a round.
+const DELIVERED: &str = "delivered";
+
 /// What a figure must not exceed, or not fall below.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,8 +63,12 @@ impl Checks {
         let (ours, theirs) = (document.median(weft, figure), document.median(peer, figure));
         let sides = Some(Sides { weft: ours, peer: theirs, unit, ratios });
         let what = format!("{what}, {} / {}", weft.name(), peer.name());
-        // A peer that delivered nothing in a round sets no bar. Weft must have delivered all the same.
-        let peerless = ours.is_finite() && theirs.is_nan();
+        // A peer that delivered nothing sets no bar in that round; one that was not measured, or whose figure is not there, is
+        // a bar missed. Weft must have delivered all the same.
+        let figures = document.rounds(peer, figure).into_iter().zip(document.rounds(peer, DELIVERED));
+        let missing: Vec<_> = figures.filter(|(figure, _)| figure.is_nan()).collect();
+        let silent = !missing.is_empty() && missing.iter().all(|(_, delivered)| *delivered == 0.0);
+        let peerless = ours.is_finite() && silent;
         let met = bar.filter(|_| !peerless).map(|bar| bar.is_met(value));
         self.add(Check { group, what, sides, value, unit: "", bar, met });
     }
@@ -81,6 +88,11 @@ impl Checks {
 
     pub fn missed(&self) -> usize {
         self.0.iter().filter(|check| check.met == Some(false)).count()
+    }
+
+    /// How many bars had no peer to hold Weft against.
+    pub fn peerless(&self) -> usize {
+        self.0.iter().filter(|check| check.met.is_none() && check.bar.is_some()).count()
     }
 
     pub fn print(&self) {

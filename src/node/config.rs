@@ -117,15 +117,15 @@ pub enum ConfigError {
     /// A value makes no sense.
     #[error("`{key}`: {problem}")]
     Value {
-        /// Which.
-        key: &'static str,
+        /// Which, such as `limits.sessions` or `retention[1].age`.
+        key: String,
         /// What is wrong, and what is allowed.
         problem: String,
     },
     /// A mistake, and where it stands.
     #[error("{place}: {problem}")]
     At {
-        /// The file, variable or flag.
+        /// The file, variable or flag, or the default.
         place: String,
         /// What is wrong.
         problem: Box<ConfigError>,
@@ -133,6 +133,10 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    pub(super) fn value(key: &str, problem: impl Into<String>) -> Self {
+        Self::Value { key: key.to_owned(), problem: problem.into() }
+    }
+
     /// Says where it stands: in which file, variable or flag.
     pub(super) fn at(self, place: String) -> Self {
         Self::At { place, problem: Box::new(self) }
@@ -199,7 +203,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Value`] for the first that does not.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key, problem: &str| Err(ConfigError::Value { key, problem: problem.to_owned() });
+        let wrong = |key, problem: &str| Err(ConfigError::value(key, problem));
         if self.timeout < Duration::from_millis(100) || self.timeout > Duration::from_secs(3600) {
             let given = humantime::format_duration(self.timeout);
             return wrong("timeout", &format!("must be between 100ms and 1h, not {given}"));
@@ -216,7 +220,7 @@ impl Config {
         }
         for (index, mount) in self.mounts.iter().enumerate() {
             if self.mounts[..index].iter().any(|other| other.path() == mount.path()) {
-                return Err(ConfigError::Value { key: "mounts", problem: format!("names `{}` twice", mount.path()) });
+                return wrong("mounts", &format!("names `{}` twice", mount.path()));
             }
         }
         let durations = [

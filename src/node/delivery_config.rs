@@ -57,29 +57,29 @@ pub struct ServicesConfig {
 
 impl Config {
     pub(super) fn check_delivery(&self) -> Result<(), ConfigError> {
-        let wrong = |key, problem: String| Err(ConfigError::Value { key, problem });
+        let wrong = |key: &str, problem: String| Err(ConfigError::value(key, problem));
         if self.retention.len() > MAX_RULES {
             return wrong("retention", format!("must be at most {MAX_RULES} rules, not {}", self.retention.len()));
         }
-        for rule in &self.retention {
+        for (index, rule) in self.retention.iter().enumerate() {
+            let wrong = |key, problem| wrong(&format!("retention[{index}].{key}"), problem);
             match Pattern::parse(&rule.channels).map(|pattern| pattern.realm()) {
                 Ok(Realm::Broadcast) => {}
                 Ok(_) => {
                     let problem =
                         format!("`{}` must be published to all, not lie below /meta or /service", rule.channels);
-                    return wrong("retention.channels", problem);
+                    return wrong("channels", problem);
                 }
                 Err(_) => {
                     let problem = format!("`{}` is neither a channel nor a pattern such as /news/**", rule.channels);
-                    return wrong("retention.channels", problem);
+                    return wrong("channels", problem);
                 }
             }
             if rule.age < Duration::from_secs(1) || rule.age > MAX_AGE {
-                return wrong("retention.age", format!("of `{}` must be between 1s and 30days", rule.channels));
+                return wrong("age", format!("of `{}` must be between 1s and 30days", rule.channels));
             }
             if rule.length == 0 || rule.length > MAX_LENGTH {
-                let problem = format!("of `{}` must be between 1 and {MAX_LENGTH}", rule.channels);
-                return wrong("retention.length", problem);
+                return wrong("length", format!("of `{}` must be between 1 and {MAX_LENGTH}", rule.channels));
             }
         }
         if !self.max_inactivity.is_zero() && self.max_inactivity < self.timeout {
@@ -123,10 +123,10 @@ mod tests {
         };
         assert_eq!(problem(rule.clone()), Ok(()));
         for (wrong, key) in [
-            (RetentionConfig { channels: "news".to_owned(), ..rule.clone() }, "`retention.channels`: `news`"),
-            (RetentionConfig { channels: "/meta/*".to_owned(), ..rule.clone() }, "`retention.channels`: `/meta/*`"),
-            (RetentionConfig { age: Duration::ZERO, ..rule.clone() }, "`retention.age`"),
-            (RetentionConfig { length: 0, ..rule.clone() }, "`retention.length`"),
+            (RetentionConfig { channels: "news".to_owned(), ..rule.clone() }, "`retention[0].channels`: `news`"),
+            (RetentionConfig { channels: "/meta/*".to_owned(), ..rule.clone() }, "`retention[0].channels`: `/meta/*`"),
+            (RetentionConfig { age: Duration::ZERO, ..rule.clone() }, "`retention[0].age`"),
+            (RetentionConfig { length: 0, ..rule.clone() }, "`retention[0].length`"),
         ] {
             let error = problem(wrong).expect_err(key);
             assert!(error.starts_with(key), "{error}");

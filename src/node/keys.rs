@@ -20,7 +20,7 @@ pub(super) type File<'a> = (&'a Path, &'a str);
 /// Whether each key of a file is a setting. What is no TOML passes: the layers say so.
 ///
 /// # Errors
-/// Which is none, first in the file, with its line, and what is meant.
+/// The first key that is no setting, with its line, and which one may be meant.
 pub(super) fn check_file(file: File<'_>) -> Result<(), ConfigError> {
     let Ok(table) = DeTable::parse(file.1) else { return Ok(()) };
     let settings = Settings::of_config()?;
@@ -35,24 +35,18 @@ pub(super) fn check_file(file: File<'_>) -> Result<(), ConfigError> {
 /// Whether every `WEFT_*` variable is a setting.
 ///
 /// # Errors
-/// Which is none, and what is meant.
+/// A variable that is no setting, and which one may be meant.
 pub(super) fn check_environment() -> Result<(), ConfigError> {
     let settings = Settings::of_config()?;
     for (name, _) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         let lower = name.to_ascii_lowercase();
         let Some(path) = lower.strip_prefix("weft_").filter(|_| !OF_CLIENTS.contains(&name)) else { continue };
-        let path = path.replace("__", ".");
-        if settings.paths.contains(&path) {
+        // A dot would be taken for the two underscores.
+        if !path.contains('.') && settings.paths.contains(&path.replace("__", ".")) {
             continue;
         }
-        // What lies in a table has two underscores.
-        let hint = match settings.meant(&path) {
-            Some(meant) => format!("is it {} that is meant?", variable(meant)),
-            None => {
-                "every variable that begins with WEFT_ must be one, such as WEFT_LISTEN or WEFT_LIMITS__SESSIONS".into()
-            }
-        };
+        let hint = settings.variable_meant(path);
         return Err(ConfigError::Source(format!("environment variable `{name}` is not a setting: {hint}")));
     }
     Ok(())
@@ -63,26 +57,40 @@ pub(super) fn variable(key: &str) -> String {
     format!("WEFT_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Where in a file a key stands, such as `limits.sessions`, or `retention[1]length` as the layers write it: with its line, if
-/// it is found.
-pub(super) fn place_of(file: File<'_>, key: &str) -> String {
-    let at = || {
-        let table = DeTable::parse(file.1).ok()?;
-        let mut parts = key.split(['.', '[', ']']).filter(|part| !part.is_empty());
-        let (found, value) = table.get_ref().get_key_value(parts.next()?)?;
-        let (mut at, mut value) = (found.span(), value.get_ref());
-        for part in parts {
-            if let Some(table) = value.as_table() {
-                let (found, inside) = table.get_key_value(part)?;
-                (at, value) = (found.span(), inside.get_ref());
-            } else {
-                let element = value.get(part.parse::<usize>().ok()?)?;
-                (at, value) = (element.span(), element.get_ref());
-            }
+/// The variable that sets a key, as it is written, if there is one: lower case counts too.
+pub(super) fn variable_of(key: &str) -> Option<String> {
+    let wanted = variable(key);
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.into_iter().find(|name| name.eq_ignore_ascii_case(&wanted))
+}
+
+/// Where in a file a key stands, such as `limits.sessions` or `retention[1].length`: with its line. `None` if the file does not set it.
+pub(super) fn place_of(file: File<'_>, key: &str) -> Option<String> {
+    let table = DeTable::parse(file.1).ok()?;
+    let mut parts = key.split(['.', '[', ']']).filter(|part| !part.is_empty());
+    let top = table.get_ref();
+    // A path in quotes is one.
+    if let Some((whole, _)) = top.get_key_value(key) {
+        return Some(place(file, Some(whole.span().start)));
+    }
+    let (found, value) = top.get_key_value(parts.next()?)?;
+    let (mut at, mut value) = (found.span(), value.get_ref());
+    for part in parts {
+        if let Some(table) = value.as_table() {
+            let (found, inside) = table.get_key_value(part)?;
+            (at, value) = (found.span(), inside.get_ref());
+        } else {
+            let element = value.get(part.parse::<usize>().ok()?)?;
+            (at, value) = (element.span(), element.get_ref());
         }
-        Some(at.start)
-    };
-    place(file, at())
+    }
+    Some(place(file, Some(at.start)))
+}
+
+/// Where a file stops to be TOML, or has a number that is none.
+pub(super) fn place_of_fault(file: File<'_>) -> String {
+    let fault = toml::from_str::<toml::Table>(file.1).err();
+    place(file, fault.and_then(|fault| fault.span()).map(|span| span.start))
 }
 
 fn place((path, text): File<'_>, at: Option<usize>) -> String {
@@ -123,6 +131,8 @@ impl Settings {
                 }
                 (Some(_), Some(_)) => format!("`{path}` is one setting, not a table: write `{path} = ...`"),
                 (Some(_), None) => continue,
+                // At the top, a path in quotes is read as one.
+                (None, _) if inside.is_empty() && self.paths.contains(&path) => continue,
                 (None, _) => {
                     let hint = self.meant(&path).map(|meant| format!("is it `{meant}` that is meant?"));
                     let hint = hint.unwrap_or_else(|| "`weft check-config` prints all that there are".into());
@@ -130,6 +140,24 @@ impl Settings {
                 }
             };
             wrong.push((key.span().start, problem));
+        }
+    }
+
+    /// What to do about a variable that is no setting, without its prefix and in small letters.
+    fn variable_meant(&self, name: &str) -> String {
+        // As a Service in Kubernetes makes them: its own of `weft`, and of `weft-...`.
+        let part = |wanted: &str| format!("_{name}_").contains(&format!("_{wanted}_"));
+        if part("service_host") || part("service_port") || part("port") {
+            return "is there a Service named weft, or weft-...? `enableServiceLinks: false` in the pod keeps its variables \
+                    away"
+                .to_owned();
+        }
+        // What lies in a table has two underscores.
+        match self.meant(&name.replace("__", ".")) {
+            Some(meant) => format!("is it {} that is meant?", variable(meant)),
+            None => {
+                "every variable that begins with WEFT_ must be one, such as WEFT_LISTEN or WEFT_LIMITS__SESSIONS".into()
+            }
         }
     }
 
@@ -189,21 +217,35 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_a_service_are_recognised() {
+        let settings = Settings::of_config().expect("the defaults can be written");
+        for name in ["port", "service_host", "service_port_http", "port_8000_tcp_addr", "redis_service_port"] {
+            assert!(settings.variable_meant(name).contains("enableServiceLinks"), "{name}");
+        }
+        for (name, meant) in
+            [("limits_sessions", "WEFT_LIMITS__SESSIONS"), ("limits.sessions", "WEFT_LIMITS__SESSIONS")]
+        {
+            assert!(settings.variable_meant(name).contains(meant), "{name}");
+        }
+        assert!(settings.variable_meant("support").contains("such as"));
+    }
+
+    #[test]
     fn a_place_has_its_line() {
         let text = "timeout = 5\n[[retention]]\nchannels = 1\n[[retention]]\nchannels = 2\n[limits]\nsessions = 3\n";
         let file = (Path::new("f"), text);
         let cases = [
-            ("timeout", "f:1"),
-            ("retention[1]channels", "f:5"),
-            ("retention[1]", "f:4"),
-            ("limits.sessions", "f:7"),
-            ("retention[7]", "f"),
-            ("limits.log", "f"),
-            ("timeout.more", "f"),
-            ("", "f"),
+            ("timeout", Some("f:1")),
+            ("retention[1].channels", Some("f:5")),
+            ("retention[1]", Some("f:4")),
+            ("limits.sessions", Some("f:7")),
+            ("retention[7]", None),
+            ("limits.log", None),
+            ("timeout.more", None),
+            ("", None),
         ];
         for (key, place) in cases {
-            assert_eq!(place_of(file, key), place, "{key}");
+            assert_eq!(place_of(file, key).as_deref(), place, "{key}");
         }
     }
 }

@@ -31,13 +31,10 @@ pub struct Overrides {
     pub log_format: Option<String>,
 }
 
-/// Those that are read, above the defaults.
-#[derive(Clone, Copy)]
+/// Those above the defaults; the environment is the process's.
 struct Layers<'a> {
-    /// Its path and text.
-    file: Option<(&'a Path, &'a str)>,
-    environment: bool,
-    flags: Option<&'a Overrides>,
+    file: Option<keys::File<'a>>,
+    flags: &'a Overrides,
 }
 
 impl Config {
@@ -50,7 +47,7 @@ impl Config {
         let file = file.zip(text.as_deref());
         file.map_or(Ok(()), keys::check_file)?;
         keys::check_environment()?;
-        let layers = Layers { file, environment: true, flags: Some(overrides) };
+        let layers = Layers { file, flags: overrides };
         layers.read().map_err(|error| layers.locate(error))
     }
 }
@@ -70,13 +67,13 @@ impl Overrides {
         ]
     }
 
-    /// The flag of a key, if it was given: what contradicts another flag may be the default.
-    fn flag(&self, key: &str) -> &'static str {
+    /// The flag of a key, if it was given.
+    fn flag(&self, key: &str) -> Option<&'static str> {
         if key == "mounts" && !self.mounts.is_empty() {
-            return "--mount";
+            return Some("--mount");
         }
         let given = |(of, _, value): &(&str, &str, &Option<String>)| *of == key && value.is_some();
-        self.values().into_iter().find(given).map_or("the flags", |(_, flag, _)| flag)
+        self.values().into_iter().find(given).map(|(_, flag, _)| flag)
     }
 }
 
@@ -87,48 +84,53 @@ impl Layers<'_> {
         if let Some((_, text)) = self.file {
             builder = builder.add_source(config::File::from_str(text, config::FileFormat::Toml));
         }
-        if self.environment {
-            let ours =
-                |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-            let variables = std::env::vars_os().filter_map(ours).filter(|(name, _)| !OF_CLIENTS.contains(&&**name));
-            let environment = config::Environment::with_prefix("WEFT").prefix_separator("_").separator("__");
-            builder = builder.add_source(environment.try_parsing(true).source(Some(variables.collect())));
+        let ours = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let variables = std::env::vars_os().filter_map(ours).filter(|(name, _)| !OF_CLIENTS.contains(&&**name));
+        let environment = config::Environment::with_prefix("WEFT").prefix_separator("_").separator("__");
+        builder = builder.add_source(environment.try_parsing(true).source(Some(variables.collect())));
+        for (key, _, value) in self.flags.values() {
+            builder = builder.set_override_option(key, value.clone()).map_err(source)?;
         }
-        if let Some(flags) = self.flags {
-            for (key, _, value) in flags.values() {
-                builder = builder.set_override_option(key, value.clone()).map_err(source)?;
-            }
-            if !flags.mounts.is_empty() {
-                builder = builder.set_override("mounts", flags.mounts.clone()).map_err(source)?;
-            }
+        if !self.flags.mounts.is_empty() {
+            builder = builder.set_override("mounts", self.flags.mounts.clone()).map_err(source)?;
         }
-        let config: Config = builder.build().map_err(source)?.try_deserialize().map_err(source)?;
+        let config: Config = serde_path_to_error::deserialize(builder.build().map_err(source)?).map_err(misfit)?;
         config.check()?;
         Ok(Config { engine: config.engine(), ..config })
     }
 
-    /// Says where a mistake stands: in the lowest layer with which it is there.
+    /// Says where a mistake stands: in the highest layer that sets the key, which is the one that counts.
     fn locate(&self, error: ConfigError) -> ConfigError {
-        let without_flags = Self { flags: None, ..*self };
-        let file_alone = Self { environment: false, ..without_flags };
-        let in_file = self.file.and_then(|file| Some((file, file_alone.read().err()?)));
-        if let Some((file, own)) = in_file.filter(|(_, own)| *own == error || self.stands(own)) {
-            let place = keys::place_of(file, &key_of(&own));
-            return own.at(place);
-        }
-        let key = setting_of(&error);
-        let above = self.flags.filter(|_| without_flags.read().err().as_ref() != Some(&error));
-        error.at(above.map_or_else(|| variable(&key), |flags| flags.flag(&key).to_owned()))
+        let place = match &error {
+            ConfigError::Value { key, .. } => {
+                // Of a list with the element, such as `retention[1].age`.
+                let setting = key.split('[').next().unwrap_or_default();
+                let flag = self.flags.flag(setting).map(str::to_owned);
+                let in_file = || self.file.and_then(|file| keys::place_of(file, key));
+                flag.or_else(|| keys::variable_of(setting)).or_else(in_file).unwrap_or_else(|| "the default".to_owned())
+            }
+            // No layer but the file has a syntax.
+            _ => match self.file {
+                Some(file) => keys::place_of_fault(file),
+                None => return error,
+            },
+        };
+        error.at(place)
     }
+}
 
-    /// Whether a mistake of the file is one whatever the layers above say. Of several mistakes, another one may have been
-    /// told each time.
-    fn stands(&self, of_file: &ConfigError) -> bool {
-        let key = setting_of(of_file);
-        let by_flag = |flags: &Overrides| flags.values().iter().any(|(of, _, value)| *of == key && value.is_some());
-        let above = std::env::var_os(keys::variable(&key)).is_some() || self.flags.is_some_and(by_flag);
-        matches!(of_file, ConfigError::Source(_)) && !above
+/// A value that is of another kind than its setting.
+fn misfit(error: serde_path_to_error::Error<config::ConfigError>) -> ConfigError {
+    let key = error.path().to_string();
+    let error = error.into_inner();
+    if let config::ConfigError::NotFound(missing) = &error {
+        let name = missing.rsplit(['.', ']']).next().unwrap_or(missing);
+        return ConfigError::value(&key, format!("`{name}` is missing"));
     }
+    let text = error.to_string();
+    // What follows is the key again.
+    let problem = text.rsplit_once(" for key `").map_or(&*text, |(problem, _)| problem);
+    ConfigError::value(&key, problem)
 }
 
 /// The text of a file.
@@ -142,37 +144,18 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// The key that an error names, of a list with the element, such as `retention[1]`; empty if it names none.
-fn key_of(error: &ConfigError) -> String {
-    match error {
-        ConfigError::Value { key, .. } => (*key).to_owned(),
-        ConfigError::Source(text) => {
-            text.split("for key `").nth(1).and_then(|rest| rest.split('`').next()).unwrap_or_default().to_owned()
-        }
-        ConfigError::At { problem, .. } => key_of(problem),
-    }
-}
-
-/// The setting that an error is about; empty if it names none.
-fn setting_of(error: &ConfigError) -> String {
-    key_of(error).split('[').next().unwrap_or_default().to_owned()
-}
-
-/// The variable of a key, if it is set.
-fn variable(key: &str) -> String {
-    let name = keys::variable(key);
-    if std::env::var_os(&name).is_some() { name } else { "the WEFT_ variables".to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// `--listen` may contradict the default of `--internal-listen`.
     #[test]
-    fn a_flag_is_named_only_if_it_was_given() {
-        let flags = Overrides { listen: Some(String::new()), ..Overrides::default() };
-        let named: Vec<_> = ["listen", "internal_listen", "mounts"].map(|key| flags.flag(key)).into();
-        assert_eq!(named, ["--listen", "the flags", "the flags"]);
+    fn what_nobody_set_is_the_default() {
+        let flags = Overrides { listen: Some("127.0.0.1:8001".to_owned()), ..Overrides::default() };
+        let layers = Layers { file: None, flags: &flags };
+        let located = |key| layers.locate(ConfigError::value(key, "wrong")).to_string();
+        assert_eq!(located("listen"), "--listen: `listen`: wrong");
+        assert_eq!(located("internal_listen"), "the default: `internal_listen`: wrong");
+        assert_eq!(located("mounts"), "the default: `mounts`: wrong");
     }
 }

@@ -102,11 +102,11 @@ impl Limits {
         ];
         for (key, value, least) in counts {
             if value < least {
-                return Err(ConfigError::Value { key, problem: format!("must be at least {least}") });
+                return Err(ConfigError::value(key, format!("must be at least {least}")));
             }
         }
         if self.channel_depth > 1000 {
-            return Err(ConfigError::Value { key: "limits.channel_depth", problem: "must be at most 1000".to_owned() });
+            return Err(ConfigError::value("limits.channel_depth", "must be at most 1000"));
         }
         Ok(())
     }

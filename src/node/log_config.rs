@@ -64,6 +64,6 @@ impl LogSettings {
             return Ok(());
         }
         let allowed = "must be off, error, warn, info, debug or trace, or directives such as info,weft::session=debug";
-        Err(ConfigError::Value { key: "log.level", problem: format!("{allowed}, not `{}`", self.level) })
+        Err(ConfigError::value("log.level", format!("{allowed}, not `{}`", self.level)))
     }
 }

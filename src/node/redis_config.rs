@@ -38,7 +38,7 @@ impl Config {
     pub(super) fn check_redis(&self) -> Result<(), ConfigError> {
         use crate::engine::redis::RedisSettingsError;
 
-        let wrong = |key, problem| Err(ConfigError::Value { key, problem });
+        let wrong = |key, problem: String| Err(ConfigError::value(key, problem));
         // Braces would end the hash tag, spaces split what is announced.
         let plain = |symbol: char| symbol.is_ascii_alphanumeric() || "-_.:/".contains(symbol);
         if self.redis.prefix.is_empty() || self.redis.prefix.len() > 64 || !self.redis.prefix.chars().all(plain) {
@@ -59,7 +59,7 @@ impl Config {
         if self.engine() != EngineKind::Redis {
             return Ok(());
         }
-        Err(ConfigError::Value { key: "engine", problem: "this program was built without the Redis engine".to_owned() })
+        Err(ConfigError::value("engine", "this program was built without the Redis engine"))
     }
 
     #[cfg(feature = "redis")]

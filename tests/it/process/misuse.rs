@@ -11,7 +11,7 @@ use super::{ended, text, weft};
 /// How long a refusal may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One mistake: where it is made, and what the message must contain.
+/// One mistake: what is set where, and what the message must contain.
 struct Mistake {
     arguments: &'static [&'static str],
     file: Option<&'static str>,
@@ -55,16 +55,16 @@ const MISTAKES: &[Mistake] = &[
     flag(&["--config", "/"], &["cannot read /", "directory", "container"]),
     file("nonsense = 1", &["nonsense"]),
     file("[limits]\nnonsense = 1", &["nonsense"]),
-    file("timeout = \"20s\"\nliten = \"[::]:80\"", &["mistake.toml:2", "`liten`", "`listen`"]),
-    file("listen = 7\nredis_url = \"redis://h\"", &["mistake.toml:2", "`redis_url`", "`redis.url`"]),
-    file("[engine]\nsessions = 7", &["mistake.toml:1", "`engine` is one setting"]),
-    file("page = true\n[retention]\nlength = 1", &["mistake.toml:2", "[[retention]]"]),
-    file("redis = \"redis://h\"", &["mistake.toml:1", "[redis]"]),
+    file("timeout = \"20s\"\nliten = \"[::]:80\"", &["mistake.toml:2:", "`liten`", "`listen`"]),
+    file("listen = 7\nredis_url = \"redis://h\"", &["mistake.toml:2:", "`redis_url`", "`redis.url`"]),
+    file("[engine]\nsessions = 7", &["mistake.toml:1:", "`engine` is one setting"]),
+    file("page = true\n[retention]\nlength = 1", &["mistake.toml:2:", "[[retention]]"]),
+    file("redis = \"redis://h\"", &["mistake.toml:1:", "[redis]"]),
     file("[[retention]]\nnonsense = 1", &["nonsense"]),
-    file("[[retention]]\nchannels = \"/a\"\n[[retention]]\nlength = \"much\"", &["mistake.toml:4", "much"]),
-    file("[limits]\nbody_bytes = \"much\"", &["mistake.toml:2", "body_bytes"]),
-    file("timeout = true\nmounts = 7\npage = 1.5\n[log]\nlevel = 7", &["mistake.toml:"]),
-    file("workers = -1", &["mistake.toml:1", "workers", "-1"]),
+    file("[[retention]]\nchannels = \"/a\"\n[[retention]]\nlength = \"much\"", &["mistake.toml:4:", "much"]),
+    file("[limits]\nbody_bytes = \"much\"", &["mistake.toml:2:", "body_bytes"]),
+    file("timeout = true\nmounts = 7\n[log]\nlevel = \"loud\"", &["mistake.toml:"]),
+    file("workers = -1", &["mistake.toml:1:", "workers", "-1"]),
     file("[limits]\nbody_bytes = 1", &["limits.body_bytes", "1024"]),
     file("timeout = \"soon\"", &["timeout", "soon"]),
     file("timeout = true", &["timeout", "45s"]),
@@ -77,16 +77,77 @@ const MISTAKES: &[Mistake] = &[
     file("[redis]\nprefix = \"two words\"", &["redis.prefix", "letters"]),
     file("outage_grace = \"soon\"", &["outage_grace"]),
     file("[redis]\nurl = \"rediss://h\"\nca_file = \"/nonexistent/ca.pem\"", &["redis.ca_file", "/nonexistent/ca.pem"]),
-    file("this is no TOML", &["mistake.toml"]),
+    file(
+        "[[retention]]\nchannels = \"/a\"\n[[retention]]\nchannels = \"a\"",
+        &["mistake.toml:4:", "retention[1].channels"],
+    ),
+    file("[[retention]]\nchannels = \"/a\"\nlength = 0", &["mistake.toml:3:", "retention[0].length"]),
+    file("page = true\n[[retention]]\nlength = 5", &["mistake.toml:2:", "retention[0]", "`channels` is missing"]),
+    file("page = true\nworkers = 99999999999999999999", &["mistake.toml:2:", "too large"]),
+    file("page = true\nworkers = 9223372036854775807", &["mistake.toml:2:", "workers", "1024"]),
+    file("page = true\nthis is no TOML", &["mistake.toml:2:"]),
+    file("page = true\n\"limits.sessions\" = 0", &["mistake.toml:2:", "limits.sessions"]),
     variable("WEFT_NONSENSE", "1", &["WEFT_NONSENSE"]),
     variable("WEFT_LIMITS__NONSENSE", "1", &["WEFT_LIMITS__NONSENSE"]),
     variable("WEFT_LISTN", "[::]:80", &["WEFT_LISTEN"]),
     variable("WEFT_LIMITS_SESSIONS", "5", &["WEFT_LIMITS__SESSIONS"]),
+    variable("WEFT_LIMITS.SESSIONS", "5", &["WEFT_LIMITS__SESSIONS"]),
+    variable("WEFT_PORT_8000_TCP", "tcp://10.0.0.1:8000", &["Service", "enableServiceLinks: false"]),
+    variable("weft_timeout", "soon", &["timeout", "soon"]),
     variable("WEFT_TIMEOUT", "soon", &["timeout", "soon"]),
     variable("WEFT_LIMITS__SESSIONS", "0", &["limits.sessions", "at least 1"]),
     variable("WEFT_LISTEN", "nowhere", &["listen"]),
     variable("WEFT_MOUNTS", "/a,b", &["mount", "`b`"]),
     variable("WEFT_LIMITS__SESSIONS", "many", &["sessions"]),
+    // The layer that counts is blamed, and none that it overrides.
+    Mistake {
+        arguments: &["--timeout", "5s"],
+        file: Some("timeout = \"soon\"\nworkers = -1"),
+        variable: None,
+        named: &["mistake.toml:2:", "workers"],
+    },
+    Mistake {
+        arguments: &[],
+        file: Some("timeout = true\nworkers = -1"),
+        variable: Some(("WEFT_TIMEOUT", "5s")),
+        named: &["mistake.toml:2:", "workers"],
+    },
+    Mistake {
+        arguments: &[],
+        file: Some("workers = -1\n[limits]\nbody_bytes = 1"),
+        variable: Some(("WEFT_WORKERS", "1")),
+        named: &["mistake.toml:3:", "limits.body_bytes"],
+    },
+    Mistake {
+        arguments: &["--mount", "/a"],
+        file: Some("mounts = 7\nworkers = -1"),
+        variable: None,
+        named: &["mistake.toml:2:", "workers"],
+    },
+    Mistake {
+        arguments: &[],
+        file: Some("timeout = \"5s\""),
+        variable: Some(("WEFT_TIMEOUT", "soon")),
+        named: &["WEFT_TIMEOUT: ", "soon"],
+    },
+    Mistake {
+        arguments: &["--timeout", "late"],
+        file: Some("timeout = \"soon\""),
+        variable: Some(("WEFT_TIMEOUT", "5s")),
+        named: &["--timeout: ", "late"],
+    },
+    Mistake {
+        arguments: &["--log-level", "debug"],
+        file: None,
+        variable: Some(("WEFT_WORKERS", "-1")),
+        named: &["WEFT_WORKERS: ", "-1"],
+    },
+    Mistake {
+        arguments: &[],
+        file: Some("timeout = \"30s\""),
+        variable: Some(("WEFT_MAX_INACTIVITY", "20s")),
+        named: &["WEFT_MAX_INACTIVITY: ", "at least `timeout`"],
+    },
 ];
 
 #[tokio::test]
@@ -125,13 +186,14 @@ async fn tried(mistake: &Mistake, sub_command: &str, free: &[&str], directory: &
     if output.status.code() != Some(2) {
         return Some(format!("{what}: exit code {:?}: {complaint}", output.status.code()));
     }
-    // Where it stands: the file, the variable, or one of the flags.
-    let flags: Vec<_> = mistake.arguments.iter().filter(|argument| argument.starts_with("--")).collect();
-    let flag = |flag: &&str| complaint.contains(flag.split('=').next().unwrap_or(flag));
-    if !flags.is_empty() && !flags.iter().any(|name| flag(name)) {
+    // Where it stands: the file, the variable, or one of the flags. Of several, the message to expect says which.
+    let flags = mistake.arguments.iter().filter(|argument| argument.starts_with("--"));
+    let flags: Vec<_> = flags.map(|flag| flag.split('=').next().unwrap_or(flag)).collect();
+    let (in_file, variable) = (mistake.file.map(|_| "mistake.toml"), mistake.variable.map(|(name, _)| name));
+    let place = in_file.xor(variable).filter(|_| flags.is_empty());
+    if in_file.or(variable).is_none() && !flags.iter().any(|flag| complaint.contains(flag)) {
         return Some(format!("{what}: none of {flags:?} in: {complaint}"));
     }
-    let place = mistake.file.map(|_| "mistake.toml").or(mistake.variable.map(|(name, _)| name));
     let named = mistake.named.iter().copied().chain(place);
     let missing: Vec<_> = named.filter(|name| !complaint.contains(name)).collect();
     (!missing.is_empty() || complaint.contains("panicked")).then(|| format!("{what}: {missing:?} not in: {complaint}"))

@@ -1,5 +1,6 @@
 //! Listening sockets: our own accept loop, because that is where limits, time-outs and a clean end are to be had
-//! (`docs/design.md`, "Listener"). Plain POSTs are read and answered in `posts`, all else by hyper; warp routes both.
+//! (`docs/design.md`, "Listener"). Plain POSTs are read and answered in `posts`, all else by hyper; warp routes all but the POSTs of
+//! mounts.
 //! Knows HTTP connections, not what is asked on them.
 
 mod connection;
@@ -14,10 +15,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, StatusCode};
 use http_body::Body;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,13 +31,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::metrics::{Limit, Metrics};
 use crate::server::RequestId;
-use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream, old_at, request_span};
+use crate::transport::{Arrival, Hangup, Later, Stream, TakeStream, Web, old_at, request_span};
 use connection::{Connection, Shared};
 pub use guest::{GuestBody, NodeService};
 use posts::{Next, Posts};
@@ -93,6 +96,7 @@ pub struct Listener {
 struct Acceptor {
     settings: Settings,
     routes: BoxedFilter<(Response,)>,
+    web: Option<Web>,
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -132,18 +136,18 @@ impl Listener {
     }
 
     /// Accepts connections until the doors close, then ends. Connections with a request are served to its end. They run on
-    /// `tasks`.
+    /// `tasks`. Plain POSTs go to `web`, if there is one; all else, and what it leaves, to `routes`.
     pub async fn serve(
         self,
         settings: Settings,
-        routes: BoxedFilter<(Response,)>,
+        (routes, web): (BoxedFilter<(Response,)>, Option<Web>),
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
         doors: Doors,
     ) {
         let (places, refusals) = (Semaphore::new(settings.max_connections), Semaphore::new(REFUSALS));
         let (places, refusals) = (Arc::new(places), Arc::new(refusals));
-        let acceptor = Arc::new(Acceptor { settings, routes, metrics, places, refusals, tasks, doors });
+        let acceptor = Arc::new(Acceptor { settings, routes, web, metrics, places, refusals, tasks, doors });
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -208,7 +212,7 @@ impl Acceptor {
             };
             let response = tokio::select! {
                 biased;
-                response = answer(&self.routes, *request, peer) => response,
+                response = self.answer_post(*request, peer) => response,
                 () = posts.gone() => return,
             };
             if response.extensions().get::<Hangup>().is_some() {
@@ -220,6 +224,18 @@ impl Acceptor {
                 Err(error) => return tracing::debug!(%peer, %error, "connection ended"),
             }
         }
+    }
+
+    /// What the node says to a plain POST. Nothing of it is held while the answer is waited for.
+    fn answer_post(&self, mut post: Request<Bytes>, peer: SocketAddr) -> impl Future<Output = Response> + use<> {
+        let (arrival, span) = arrive(&mut post, peer);
+        let routed = self.web.as_ref().and_then(|web| span.in_scope(|| web.route_post(&arrival, post.body())));
+        let answering = routed.unwrap_or_else(|| {
+            post.extensions_mut().insert(arrival);
+            let routes = self.routes.clone();
+            async move { routed_by(&routes, post.map(Full::new)).await }.boxed()
+        });
+        answered(answering).instrument(span)
     }
 
     /// Whether the answer under way is the last on its connection.
@@ -271,20 +287,26 @@ where
     B: Body + Send + Sync + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let (arrival, span) = arrive(&mut request, peer);
+    request.extensions_mut().insert(arrival);
+    answered(routed_by(routes, request)).instrument(span).await
+}
+
+/// Notes where a request came in, and begins its span.
+fn arrive<B>(request: &mut Request<B>, peer: SocketAddr) -> (Arrival, Span) {
     let (uri, headers) = (request.uri().clone(), Arc::new(std::mem::take(request.headers_mut())));
     let arrival = Arrival { id: RequestId::new(), peer, uri, headers };
     let span = request_span(&arrival, request.method());
-    request.extensions_mut().insert(arrival);
-    async {
-        let response = routed(routes, request).await;
-        tracing::debug!(status = response.status().as_u16(), "answered");
-        response
-    }
-    .instrument(span)
-    .await
+    (arrival, span)
 }
 
-async fn routed<B>(routes: &BoxedFilter<(Response,)>, request: Request<B>) -> Response
+async fn answered(answering: impl Future<Output = Response>) -> Response {
+    let response = answering.await;
+    tracing::debug!(status = response.status().as_u16(), "answered");
+    response
+}
+
+async fn routed_by<B>(routes: &BoxedFilter<(Response,)>, request: Request<B>) -> Response
 where
     B: Body + Send + Sync + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -344,7 +366,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new().expect("names are distinct"));
         let (tasks, doors) = (TaskTracker::new(), Doors::default());
         doors.closing.cancel();
-        listener.serve(settings, routes, metrics, tasks.clone(), doors).await;
+        listener.serve(settings, (routes, None), metrics, tasks.clone(), doors).await;
         for mut client in clients {
             let mut answer = String::new();
             tokio::time::timeout(10 * second, client.read_to_string(&mut answer))

@@ -261,15 +261,16 @@ impl NodeBuilder {
         let public_address = public.as_ref().map_or(nowhere, Listener::address);
         let internal_address = internal.address();
         let (settings, routes) = (config.listener_settings(), routes(web.clone()));
+        let public_routes = (routes.clone(), Some(web.clone()));
         if let Some(public) = public {
-            front.spawn(public.serve(settings, routes.clone(), metrics.clone(), front.clone(), doors.clone()));
+            front.spawn(public.serve(settings, public_routes, metrics.clone(), front.clone(), doors.clone()));
         }
         let settings = listen::Settings { max_connections: INTERNAL_CONNECTIONS, max_age: None, ..settings };
         // Counted apart: probes are no clients.
         let quiet = Arc::new(Metrics::new().map_err(|error| NodeError::Metrics(error.to_string()))?);
         // Until the very end: who watches the stop shall see it.
         let until = Doors { closing: halt.clone(), closed: halt.clone() };
-        back.spawn(internal.serve(settings, internal_routes(web, log), quiet, back.clone(), until));
+        back.spawn(internal.serve(settings, (internal_routes(web, log), None), quiet, back.clone(), until));
 
         tracing::info!(node = %id, listen = %public_address, internal = %internal_address, engine = store.name(), "serving");
         Ok(Node {

@@ -31,7 +31,7 @@ use crate::server::{RequestId, Server};
 pub use admin::{LogControl, LogHandle};
 pub use mount::{Mount, MountError};
 pub use pages::{NodeFacts, Readiness};
-pub use reply::{Hangup, Later, OnSent};
+pub use reply::{Answering, Hangup, Later, OnSent};
 pub use routes::{internal_routes, routes};
 pub use spans::request_span;
 pub use websocket::{Stream, TakeStream};

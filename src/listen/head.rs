@@ -9,7 +9,6 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, Uri, response};
-use http_body_util::Full;
 
 /// Headers of a request that is read here.
 const MAX_HEADERS: usize = 48;
@@ -19,7 +18,7 @@ const USUAL_HEAD: usize = 320;
 /// Takes a complete POST off the front of `arrived`. `None`, and nothing taken, when there is anything to it that hyper
 /// does better: an incomplete head or body, another method or version, a malformed head, a body without a length, an
 /// expectation, a wish about the connection.
-pub(super) fn take_post(arrived: &mut Bytes) -> Option<Request<Full<Bytes>>> {
+pub(super) fn take_post(arrived: &mut Bytes) -> Option<Request<Bytes>> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut fields);
     let Ok(httparse::Status::Complete(head_length)) = head.parse(arrived) else { return None };
@@ -46,7 +45,7 @@ pub(super) fn take_post(arrived: &mut Bytes) -> Option<Request<Full<Bytes>>> {
         return None;
     }
     let uri = Uri::from_maybe_shared(arrived.slice_ref(target.as_bytes())).ok()?;
-    let mut request = Request::new(Full::new(arrived.slice(head_length..end)));
+    let mut request = Request::new(arrived.slice(head_length..end));
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::POST, uri, headers);
     // What is left over must not keep the whole buffer when it is nothing.
     *arrived = if end == arrived.len() { Bytes::new() } else { arrived.slice(end..) };
@@ -59,10 +58,16 @@ fn length(value: &HeaderValue) -> Option<usize> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// The head of a response, up to its empty line. `length` is that of the body in bytes; a body without one ends with the
-/// connection, as does everything that says `close`.
-pub(super) fn response_head(parts: &response::Parts, length: Option<u64>, close: bool, now: SystemTime) -> Vec<u8> {
-    let mut head = Vec::with_capacity(USUAL_HEAD);
+/// The head of a response, up to its empty line, with `room` bytes behind it. `length` is that of the body in bytes; a body
+/// without one ends with the connection, as does everything that says `close`.
+pub(super) fn response_head(
+    parts: &response::Parts,
+    length: Option<u64>,
+    close: bool,
+    now: SystemTime,
+    room: usize,
+) -> Vec<u8> {
+    let mut head = Vec::with_capacity(USUAL_HEAD + room);
     let reason = parts.status.canonical_reason().unwrap_or("Unknown");
     // Writing into a vector cannot fail.
     let _ = write!(head, "HTTP/1.1 {} {reason}\r\n", parts.status.as_str());
@@ -87,29 +92,26 @@ pub(super) fn response_head(parts: &response::Parts, length: Option<u64>, close:
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-
     use super::*;
 
     fn text(bytes: &[u8]) -> String {
         String::from_utf8_lossy(bytes).into_owned()
     }
 
-    fn take(text: &str) -> (Option<Request<Full<Bytes>>>, Bytes) {
+    fn take(text: &str) -> (Option<Request<Bytes>>, Bytes) {
         let mut arrived = Bytes::copy_from_slice(text.as_bytes());
         (take_post(&mut arrived), arrived)
     }
 
-    #[tokio::test]
-    async fn a_post_in_one_piece_is_taken() {
+    #[test]
+    fn a_post_in_one_piece_is_taken() {
         let (request, rest) =
             take("POST /b?x=1 HTTP/1.1\r\nHost: a\r\nX: 1\r\nx: 2\r\nContent-Length: 3\r\n\r\n[1]POST");
         let request = request.expect("a complete POST");
         assert_eq!((request.method(), request.uri().to_string()), (&Method::POST, "/b?x=1".to_owned()));
         let values: Vec<_> = request.headers().get_all("x").iter().collect();
         assert_eq!(values, ["1", "2"]);
-        let body = request.into_body().collect().await.expect("a body in memory").to_bytes();
-        assert_eq!((text(&body), text(&rest)), ("[1]".to_owned(), "POST".to_owned()));
+        assert_eq!((text(request.body()), text(&rest)), ("[1]".to_owned(), "POST".to_owned()));
         for connection in ["keep-alive", "Keep-Alive"] {
             let (request, rest) =
                 take(&format!("POST / HTTP/1.1\r\nConnection: {connection}\r\nContent-Length: 0\r\n\r\n"));
@@ -164,7 +166,7 @@ mod tests {
             .body(())
             .expect("valid");
         let (parts, ()) = response.into_parts();
-        let head = |length, close| text(&response_head(&parts, length, close, SystemTime::UNIX_EPOCH));
+        let head = |length, close| text(&response_head(&parts, length, close, SystemTime::UNIX_EPOCH, 0));
         let start = "HTTP/1.1 413 Payload Too Large\r\ncontent-type: text/plain\r\n";
         let date = "date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
         assert_eq!(head(Some(5), false), format!("{start}content-length: 5\r\n{date}"));

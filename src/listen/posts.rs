@@ -1,17 +1,20 @@
 //! A connection on which nothing but plain POSTs come: long-polling and publishing. Read and answered here, without
 //! hyper, because a held poll costs no buffer then (`docs/design.md`, "Listener"). Driven by the accept loop's tasks.
 
+use std::cell::RefCell;
 use std::io;
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use http::Request;
 use http::header::CONNECTION;
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
 
@@ -27,12 +30,14 @@ pub(super) struct Posts {
     /// Read and not taken yet. Empty, and without memory of its own, unless a client sends ahead of the answer.
     arrived: Bytes,
     settings: Settings,
+    /// For the time between requests. Set further for each: a new timer costs more than one that is moved.
+    idle: Pin<Box<Sleep>>,
 }
 
 /// What comes next on a connection.
 pub(super) enum Next {
     /// This request.
-    Post(Box<Request<Full<Bytes>>>),
+    Post(Box<Request<Bytes>>),
     /// Something for hyper.
     Other,
     /// Nothing: the peer is gone, was silent for too long, or the node stops.
@@ -41,7 +46,8 @@ pub(super) enum Next {
 
 impl Posts {
     pub(super) fn new(tcp: TcpStream, place: Place, settings: Settings) -> Self {
-        Self { tcp, place, arrived: Bytes::new(), settings }
+        let idle = Box::pin(tokio::time::sleep(settings.idle_timeout));
+        Self { tcp, place, arrived: Bytes::new(), settings, idle }
     }
 
     /// The connection, and what was read of it and not taken.
@@ -52,33 +58,37 @@ impl Posts {
     /// Waits for the next request, at the most for as long as a connection may be idle.
     pub(super) async fn next(&mut self, closed: &CancellationToken, metrics: &Metrics) -> Next {
         while self.arrived.is_empty() {
-            let readable = tokio::time::timeout(self.settings.idle_timeout, self.tcp.readable());
-            let readable = tokio::select! {
+            self.idle.as_mut().reset(Instant::now() + self.settings.idle_timeout);
+            tokio::select! {
                 biased;
                 // First: a request that is here already is answered, whatever happens.
-                readable = readable => readable,
+                readable = self.tcp.readable() => if readable.is_err() { return Next::End },
                 () = closed.cancelled() => return Next::End,
-            };
-            match readable {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Next::End,
-                Err(_) => {
+                () = self.idle.as_mut() => {
                     metrics.limit(Limit::Idle);
                     return Next::End;
                 }
             }
-            // Only now that there is something to read is there memory for it.
-            let mut buffer = BytesMut::with_capacity(MAX_HEAD_BYTES);
-            match self.tcp.read_buf(&mut buffer).now_or_never() {
-                Some(Ok(0) | Err(_)) => return Next::End,
-                Some(Ok(count)) => {
-                    metrics.received_bytes.inc_by(count as u64);
-                    self.arrived = buffer.freeze();
-                }
-                None => {}
+            match self.read() {
+                Ok(0) => return Next::End,
+                Ok(count) => metrics.received_bytes.inc_by(count as u64),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Next::End,
             }
         }
         take_post(&mut self.arrived).map_or(Next::Other, |post| Next::Post(Box::new(post)))
+    }
+
+    /// Takes what has arrived: into room that all connections share, and from there into memory of its own size.
+    fn read(&mut self) -> io::Result<usize> {
+        thread_local!(static ROOM: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_HEAD_BYTES].into()));
+        ROOM.with_borrow_mut(|room| {
+            // Not `try_read`: that leaves the socket marked as readable, and whoever waits next asks the kernel.
+            let read = self.tcp.read(room).now_or_never();
+            let count = read.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))?;
+            self.arrived = Bytes::copy_from_slice(&room[..count]);
+            Ok(count)
+        })
     }
 
     /// Ends when the peer has closed the connection. Not seen behind a request that was sent ahead.
@@ -99,7 +109,8 @@ impl Posts {
         let (parts, mut body) = response.into_parts();
         let length = body.size_hint().exact();
         let close = last || length.is_none() || parts.headers.contains_key(CONNECTION);
-        let mut out = response_head(&parts, length, close, SystemTime::now());
+        let small = length.and_then(|length| usize::try_from(length).ok()).filter(|length| *length < MAX_HEAD_BYTES);
+        let mut out = response_head(&parts, length, close, SystemTime::now(), small.unwrap_or(0));
         drop(parts);
         let patience = self.settings.write_timeout;
         while let Some(frame) = body.frame().await {
@@ -111,7 +122,7 @@ impl Posts {
             }
             self.write(Bytes::from(std::mem::take(&mut out)).chain(data), patience, metrics).await?;
         }
-        self.write(Bytes::from(out), patience, metrics).await?;
+        self.write(&out[..], patience, metrics).await?;
         if let Some(receipts) = receipts {
             receipts.sent();
         }
@@ -122,6 +133,17 @@ impl Posts {
     }
 
     async fn write(&mut self, mut out: impl Buf, patience: Duration, metrics: &Metrics) -> io::Result<()> {
+        // Mostly the kernel takes all of it at once, and nobody needs a timer, or room for one.
+        if out.chunk().len() == out.remaining()
+            && let Ok(written) = self.tcp.try_write(out.chunk())
+        {
+            metrics.sent_bytes.inc_by(written as u64);
+            out.advance(written);
+        }
+        if out.has_remaining() { Box::pin(self.write_patiently(out, patience, metrics)).await } else { Ok(()) }
+    }
+
+    async fn write_patiently(&mut self, mut out: impl Buf, patience: Duration, metrics: &Metrics) -> io::Result<()> {
         while out.has_remaining() {
             match tokio::time::timeout(patience, self.tcp.write_buf(&mut out)).await {
                 Ok(written) => metrics.sent_bytes.inc_by(written? as u64),

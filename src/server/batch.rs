@@ -80,6 +80,8 @@ impl Array {
     }
 
     fn divide(&mut self) {
+        // Less than that is hardly ever said.
+        self.bytes.reserve(256);
         self.bytes.push(if self.bytes.is_empty() { b'[' } else { b',' });
     }
 
@@ -100,20 +102,25 @@ impl Server {
         let mut receipts = Vec::new();
         let mut connected = false;
         let mut run = Vec::new();
-        for mut message in connects_last(messages) {
+        // Boxed at once: everything on the way would have room for it, and copy that.
+        for mut message in connects_last(messages).into_iter().map(Box::new) {
             if self.incoming(&mut message, request).await == Verdict::Drop {
                 continue;
             }
             let kind = kind(&message);
             if is_stored(&message) {
-                run.push(message);
+                if alone {
+                    Box::pin(self.handle_publish(message, request, &mut array)).await;
+                } else {
+                    run.push(*message);
+                }
                 continue;
             }
             if !run.is_empty() {
                 Box::pin(self.handle_publishes(std::mem::take(&mut run), request, &mut array)).await;
             }
             if kind != Kind::Connect {
-                for reply in Box::pin(self.handle_asked(message, request)).await {
+                for reply in Box::pin(self.handle_asked(*message, request)).await {
                     self.encode_reply(&mut array, reply, request).await;
                 }
                 continue;
@@ -222,19 +229,25 @@ impl Server {
         outcome
     }
 
+    /// A publish by itself. Adds its reply.
+    async fn handle_publish(&self, message: Box<Message>, request: &RequestInfo, array: &mut Array) {
+        let asked = Asked::of(&message, request.dialect);
+        self.metrics().received(Kind::Publish);
+        let span = spans::message(&message, Kind::Publish, request);
+        let handled = async move {
+            self.note_activity(message.client_id.as_deref()).await;
+            self.publish(message, request).await
+        };
+        for reply in in_order(asked, handled.instrument(span).await, request) {
+            self.encode_reply(array, reply, request).await;
+        }
+    }
+
     /// Publishes that follow each other: they are stored in one step of the engine, in their order. Adds their replies.
     async fn handle_publishes(&self, mut run: Vec<Message>, request: &RequestInfo, array: &mut Array) {
         if run.len() < 2 {
-            let Some(message) = run.pop() else { return };
-            let asked = Asked::of(&message, request.dialect);
-            self.metrics().received(Kind::Publish);
-            let span = spans::message(&message, Kind::Publish, request);
-            let handled = async move {
-                self.note_activity(message.client_id.as_deref()).await;
-                self.publish(message, request).await
-            };
-            for reply in in_order(asked, handled.instrument(span).await, request) {
-                self.encode_reply(array, reply, request).await;
+            if let Some(message) = run.pop() {
+                self.handle_publish(Box::new(message), request, array).await;
             }
             return;
         }
@@ -288,7 +301,7 @@ impl Server {
             self.note_activity(message.client_id.as_deref()).await;
         }
         let reply = match kind {
-            Kind::Publish => return self.publish(message, request).await,
+            Kind::Publish => return self.publish(Box::new(message), request).await,
             Kind::Handshake => self.handshake(&message, request).await,
             Kind::Subscribe => self.change_subscriptions(&message, request, Change::Subscribe).await,
             Kind::Unsubscribe => self.change_subscriptions(&message, request, Change::Unsubscribe).await,
@@ -332,7 +345,7 @@ impl Server {
             if !rewrite {
                 let array = delivery.array_as(batch.form);
                 encoded.push(array.slice_ref(element(&array)));
-            } else if let Some(bytes) = self.rewrite_delivery(delivery, batch.form, request).await {
+            } else if let Some(bytes) = Box::pin(self.rewrite_delivery(delivery, batch.form, request)).await {
                 encoded.push(bytes.into());
             }
         }

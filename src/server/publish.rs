@@ -31,7 +31,7 @@ struct Told {
 
 impl Server {
     /// Stores the message, or gives it to the service that answers its channel.
-    pub(super) async fn publish(&self, message: Message, request: &RequestInfo) -> Handled {
+    pub(super) async fn publish(&self, message: Box<Message>, request: &RequestInfo) -> Handled {
         let (reply, advice) = (Box::new(message.reply()), message.reply_advice.clone());
         let outcome = match self.prepare(message, request).await {
             Ok(Prepared::Message(publication, told)) => {
@@ -50,7 +50,7 @@ impl Server {
         let mut waiting = Vec::with_capacity(messages.len());
         for message in messages {
             let (reply, advice) = (Box::new(message.reply()), message.reply_advice.clone());
-            let prepared = self.prepare(message, request).await.map(|prepared| match prepared {
+            let prepared = self.prepare(Box::new(message), request).await.map(|prepared| match prepared {
                 Prepared::Message(publication, told) => {
                     publications.push(publication);
                     Waiting::Stored(told)
@@ -83,7 +83,7 @@ impl Server {
     }
 
     /// Checks a message. Whatever is wrong with it is told as its reply's error.
-    async fn prepare(&self, mut message: Message, request: &RequestInfo) -> Result<Prepared, String> {
+    async fn prepare(&self, mut message: Box<Message>, request: &RequestInfo) -> Result<Prepared, String> {
         if message.data.is_none() && !request.dialect.requires_version_and_types() {
             // CometD publishes without data; subscribers can tell an event from a reply only by its presence.
             message.data = Some(RawValue::NULL.to_owned());

@@ -77,6 +77,11 @@ impl Sessions {
     /// session is attached anew.
     pub(super) async fn commit_before_attach(&self, session: &SessionId) -> Result<(), EngineError> {
         let Some(dirty) = self.committer().0.lock().remove(session) else { return Ok(()) };
+        // Boxed: who polls has nothing to commit.
+        Box::pin(self.commit_now(dirty)).await
+    }
+
+    async fn commit_now(&self, dirty: Dirty) -> Result<(), EngineError> {
         let item = dirty.attachment.progress(dirty.progress);
         // Put back if it fails, or if this is given up half-way.
         let mut unwritten = Unwritten { sessions: self, dirty: Some(dirty) };

@@ -116,7 +116,7 @@ impl Held {
             // A repeated connect whose range holds nothing any more finds nothing in a filled outbox. Anything else that
             // emptied it in the meantime is a step of its own.
             let in_vain = self.step() == Some(Step::Ready);
-            return if in_vain { Some(self.conclude(true).await) } else { None };
+            return if in_vain { Some(Box::pin(self.conclude(true)).await) } else { None };
         }
         let upto = self.sent();
         // Armed before the record: if this future is dropped meanwhile, or the outcome is unknown, the range is given
@@ -142,7 +142,7 @@ impl Held {
             }
             Ok(Record::Stale { same_id }) => {
                 receipt.not_recorded();
-                Some(if same_id { PollOutcome::Hangup } else { self.empty_unless_repeated().await })
+                Some(if same_id { PollOutcome::Hangup } else { Box::pin(self.empty_unless_repeated()).await })
             }
             Ok(Record::Unknown) => {
                 receipt.not_recorded();

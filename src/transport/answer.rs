@@ -5,6 +5,7 @@ use http::header::{CONTENT_DISPOSITION, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
+use super::reply::Answering;
 use super::{Arrival, Mount, Web, cors, reply};
 use crate::bayeux::message::{self, ParseError};
 use crate::metrics::Limit;
@@ -20,14 +21,14 @@ impl Web {
         transport: Transport,
         json: &[u8],
         wire: Wire,
-    ) -> Response {
+    ) -> Answering {
         let headers = &*arrival.headers;
         let messages = match message::parse(json, &self.settings().batch) {
             Ok(messages) => messages,
             Err(error) => {
                 let mut response = self.unparsable(&error);
                 cors::allow(headers, &mut response);
-                return response;
+                return reply::at_once(response);
             }
         };
         let origin = cors::origin(headers);
@@ -41,7 +42,7 @@ impl Web {
             internal: false,
         };
         let server = self.server().clone();
-        reply::Later::response(async move {
+        Box::pin(async move {
             let mut response = match server.handle_request(&request, messages).await {
                 HttpOutcome::Reply(answer) => {
                     let mut response = wire.response(answer.body);

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use warp::reply::Response;
 
 use super::answer::{Wire, is_callback};
+use super::reply::Later;
 use super::{Arrival, Mount, Web, cors};
 use crate::server::Transport;
 
@@ -26,7 +27,8 @@ impl Web {
         let mut response = match message {
             Some(message) if is_callback(&callback) => {
                 let wire = Wire::Script(callback.into_owned());
-                return self.answer(arrival, mount, Transport::CallbackPolling, message.as_bytes(), wire);
+                let answering = self.answer(arrival, mount, Transport::CallbackPolling, message.as_bytes(), wire);
+                return Later::response(answering);
             }
             Some(_) => self.malformed("the callback is not a function's name"),
             None => self.malformed("no message in the query"),

@@ -8,6 +8,7 @@ use warp::reply::Response;
 
 use super::answer::Wire;
 use super::body::{Posted, posted};
+use super::reply::{Answering, Later};
 use super::{Arrival, Mount, Web, cors, reply};
 use crate::server::Transport;
 
@@ -19,17 +20,26 @@ impl Web {
         B: Buf,
     {
         let headers = &*arrival.headers;
-        let mut response = match Box::pin(self.read_body(body, content_length(headers))).await {
-            Ok(body) => match posted(headers, &body) {
-                Posted::Messages(json) => {
-                    return self.answer(arrival, mount, Transport::LongPolling, &json, Wire::Json);
-                }
-                Posted::Nothing => self.malformed("no messages in the body"),
-            },
-            Err(response) => response,
-        };
-        cors::allow(headers, &mut response);
-        response
+        match Box::pin(self.read_body(body, content_length(headers))).await {
+            Ok(body) => Later::response(self.post_in_whole(arrival, mount, &body)),
+            Err(mut response) => {
+                cors::allow(headers, &mut response);
+                response
+            }
+        }
+    }
+
+    /// A POST below a mount whose body is here.
+    pub(super) fn post_in_whole(&self, arrival: &Arrival, mount: &Mount, body: &[u8]) -> Answering {
+        let headers = &*arrival.headers;
+        match posted(headers, body) {
+            Posted::Messages(json) => self.answer(arrival, mount, Transport::LongPolling, &json, Wire::Json),
+            Posted::Nothing => {
+                let mut response = self.malformed("no messages in the body");
+                cors::allow(headers, &mut response);
+                reply::at_once(response)
+            }
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, StatusCode};
@@ -33,23 +32,31 @@ impl OnSent {
     }
 }
 
+/// An answer to come. Whoever has it may forget the request: what is needed of it is in here.
+pub type Answering = BoxFuture<'static, Response>;
+
 /// In a response's extensions: the real response is still to come. What routing holds of the request, its headers and
 /// the buffer they lie in, is gone by the time that it is waited for: a held poll keeps none of it.
 #[derive(Clone)]
-pub struct Later(Arc<Mutex<Option<BoxFuture<'static, Response>>>>);
+pub struct Later(Arc<Mutex<Option<Answering>>>);
 
 impl Later {
-    /// A placeholder for what this future gives.
-    pub(super) fn response(future: impl Future<Output = Response> + Send + 'static) -> Response {
+    /// A placeholder for an answer to come.
+    pub(super) fn response(answering: Answering) -> Response {
         let mut response = Response::default();
-        response.extensions_mut().insert(Self(Arc::new(Mutex::new(Some(future.boxed())))));
+        response.extensions_mut().insert(Self(Arc::new(Mutex::new(Some(answering)))));
         response
     }
 
     /// The response to come; nothing if it was taken before.
-    pub fn take(self) -> Option<BoxFuture<'static, Response>> {
+    pub fn take(self) -> Option<Answering> {
         self.0.lock().take()
     }
+}
+
+/// An answer that is here already.
+pub(super) fn at_once(response: Response) -> Answering {
+    Box::pin(std::future::ready(response))
 }
 
 /// A response with a body and a status.

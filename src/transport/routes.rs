@@ -10,6 +10,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use super::reply::Answering;
 use super::websocket::{self, TakeStream};
 use super::{Arrival, LogHandle, Mount, Web, cors, files, pages, reply};
 
@@ -69,6 +70,20 @@ impl Web {
             Some((mount, rest)) => self.below_mount(&method, &arrival, mount, rest, upgrade, body).await,
             None => self.elsewhere(&method, path, &arrival.headers).await,
         }
+    }
+
+    /// Routes a POST whose body is here: what nearly all requests are, for which a filter would find out only this, and
+    /// copy the request several times on the way. `None`: for [`routes`], which answer everything.
+    pub fn route_post(&self, arrival: &Arrival, body: &[u8]) -> Option<Answering> {
+        let (path, headers) = (arrival.uri.path(), &*arrival.headers);
+        let (mount, rest) = self.mount_of(path)?;
+        if let Some(file) = files::of_mount(mount, path, rest, headers) {
+            return Some(reply::at_once(file));
+        }
+        if cors::is_preflight(&Method::POST, headers) || body.len() > self.settings().max_body_bytes {
+            return None;
+        }
+        Some(self.post_in_whole(arrival, mount, body))
     }
 
     /// The mount that a path belongs to, and what follows it. The longest mount counts.

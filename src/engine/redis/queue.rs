@@ -2,6 +2,7 @@
 //! way at a time, so everything is done in the order in which it came, whatever happens to a batch. Used by `publisher`
 //! and `steps`.
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::lane::Lane;
@@ -63,7 +64,12 @@ impl<W, S> Entrance<W, S> {
     /// gives up before the job's turn has done nothing.
     pub(super) async fn hand_in(&self, wanted: W, bytes: usize) -> Result<oneshot::Receiver<Said<S>>, EngineError> {
         let (reply, outcome) = oneshot::channel();
-        self.jobs.send(Job { wanted, bytes, reply }).await.map_err(|_| stopped())?;
+        match self.jobs.try_send(Job { wanted, bytes, reply }) {
+            Ok(()) => {}
+            // Boxed: mostly there is a place, and room to wait for one would be copied with each call.
+            Err(TrySendError::Full(job)) => Box::pin(self.jobs.send(job)).await.map_err(|_| stopped())?,
+            Err(TrySendError::Closed(_)) => return Err(stopped()),
+        }
         Ok(outcome)
     }
 

@@ -82,7 +82,8 @@ impl Steps {
         arguments(words.arg(name));
         let (place, alone) = Place::take(&self.under_way);
         if alone {
-            let mut outcomes = self.path.walk([&words]).await?.into_iter();
+            // Boxed: where there is much to do, nobody is alone.
+            let mut outcomes = Box::pin(self.path.walk([&words])).await?.into_iter();
             drop(place);
             match outcomes.next() {
                 // The first of a call is always done.

@@ -122,6 +122,26 @@ async fn who_waits_for_messages_is_not_idle() {
     assert_eq!(event.messages[0]["data"], 1);
 }
 
+#[tokio::test]
+async fn a_connection_that_held_a_poll_for_long_is_used_again() {
+    let bounded = Bounded::start(|config| {
+        config.limits.idle_timeout = SHORT;
+        config.timeout = SHORT * 2;
+    })
+    .await;
+    let client = Client::connected(bounded.addr()).await;
+    let mut connection = Connection::open(bounded.addr()).await;
+    for id in ["longer than it may be silent", "and again"] {
+        let connect = json!([client.connect_message(id, "long-polling")]).to_string();
+        connection.send(&json_request(MOUNT, connect.as_bytes())).await;
+        let response = soon("the poll is answered", connection.response()).await;
+        assert_eq!(response.json()[0]["successful"], true, "{id}");
+    }
+    // And silence counts from there.
+    let before = bounded.reached("idle").await;
+    bounded.reaches("idle", before, 1).await;
+}
+
 /// Publishes to `channel` until the node has lost its patience with a peer that does not read.
 async fn publish_until_cut(bounded: &Bounded, before: f64, channel: &str) {
     let client = bounded.node.embedded().client().await.expect("a client");

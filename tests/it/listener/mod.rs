@@ -34,6 +34,10 @@ fn posts() -> Vec<Vec<u8>> {
         post(MOUNT, &[JSON], &deep),
         post(MOUNT, &[JSON], ""),
         post(MOUNT, &[("Content-Type", "text/plain"), ("Origin", "null")], "[]"),
+        post(MOUNT, &[JSON, ("Origin", "https://app.example"), ("Access-Control-Request-Method", "POST")], batch),
+        post(&format!("{MOUNT}/client.mjs"), &[JSON], batch),
+        post(&format!("{MOUNT}.js"), &[JSON], batch),
+        post(&format!("{MOUNT}/nothing.map"), &[JSON], batch),
         post("/elsewhere", &[JSON], batch),
         post("/healthz", &[], ""),
     ]

@@ -5,8 +5,8 @@ use serde::Serialize;
 use crate::document::{Document, median};
 use crate::servers::Kind;
 
-/// How many messages a server delivered in a round.
-const DELIVERED: &str = "delivered";
+/// How many messages a server delivered each second of the measured time.
+const DELIVERED: &str = "delivery_rate";
 
 /// What a figure must not exceed, or not fall below.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -204,15 +204,19 @@ impl Acceptor {
         let mut posts = Posts::new(tcp, place, self.settings);
         let old_at = old_at(self.settings.max_age);
         loop {
-            let request = match posts.next(&self.doors.closed, &self.metrics).await {
-                Next::Post(request) => request,
+            // Reading and writing without waiting cost nothing of what a task may do at a time: a peer that sends thousands of
+            // requests ahead would hold up all others.
+            tokio::task::coop::consume_budget().await;
+            let answering = match posts.next(&self.doors.closed, &self.metrics).await {
+                // Here, so that the box is gone while the answer is waited for.
+                Next::Post(request) => self.answer_post(*request, peer),
                 // For the rest of the connection's life: what is not plain once is not a poll of ours.
                 Next::Other => return Box::pin(self.serve_by_hyper(posts, peer, old_at)).await,
                 Next::End => return,
             };
             let response = tokio::select! {
                 biased;
-                response = self.answer_post(*request, peer) => response,
+                response = answering => response,
                 () = posts.gone() => return,
             };
             if response.extensions().get::<Hangup>().is_some() {
@@ -339,10 +343,23 @@ fn take_stream(upgraded: hyper::upgrade::Upgraded) -> Option<Stream> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::io::AsyncReadExt;
     use warp::{Filter, Reply};
 
     use super::*;
+
+    fn settings() -> Settings {
+        let second = Duration::from_secs(1);
+        Settings {
+            max_connections: 400,
+            header_timeout: second,
+            idle_timeout: second,
+            write_timeout: second,
+            max_age: None,
+        }
+    }
 
     /// Whoever is in the kernel's queue when the doors close believes to be connected.
     #[tokio::test]
@@ -354,28 +371,60 @@ mod tests {
             client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
             clients.push(client);
         }
-        let second = Duration::from_secs(1);
-        let settings = Settings {
-            max_connections: 400,
-            header_timeout: second,
-            idle_timeout: second,
-            write_timeout: second,
-            max_age: None,
-        };
         let routes = warp::any().map(|| "there".into_response()).boxed();
         let metrics = Arc::new(Metrics::new().expect("names are distinct"));
         let (tasks, doors) = (TaskTracker::new(), Doors::default());
         doors.closing.cancel();
-        listener.serve(settings, (routes, None), metrics, tasks.clone(), doors).await;
+        listener.serve(settings(), (routes, None), metrics, tasks.clone(), doors).await;
         for mut client in clients {
             let mut answer = String::new();
-            tokio::time::timeout(10 * second, client.read_to_string(&mut answer))
+            tokio::time::timeout(Duration::from_secs(10), client.read_to_string(&mut answer))
                 .await
                 .expect("in time")
                 .expect("read");
             assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("there"), "{answer}");
         }
         tasks.close();
-        tokio::time::timeout(10 * second, tasks.wait()).await.expect("all connections end");
+        tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await.expect("all connections end");
+    }
+
+    /// One thread serves all: a peer with much to ask must not have it for as long as that takes.
+    #[tokio::test]
+    async fn requests_sent_ahead_hold_nobody_up() {
+        const MANY: usize = 1024;
+        // What tokio lets a task do at a time.
+        const AT_A_TIME: usize = 128;
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let mut client = TcpStream::connect(listener.address()).await.expect("a place in the queue");
+        // Divides what is read at a time: no request is cut.
+        let head = "POST / HTTP/1.1\r\nContent-Length: 0\r\n";
+        let request = format!("{head}X: {}\r\n\r\n", "x".repeat(64 - head.len() - "X: \r\n\r\n".len()));
+        client.write_all(request.repeat(MANY).as_bytes()).await.expect("the kernel takes it");
+
+        let answered = Arc::new(AtomicUsize::new(0));
+        let counted = answered.clone();
+        let routes = warp::any().map(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            "".into_response()
+        });
+        let metrics = Arc::new(Metrics::new().expect("names are distinct"));
+        let (tasks, doors) = (TaskTracker::new(), Doors::default());
+        let serving = listener.serve(settings(), (routes.boxed(), None), metrics, tasks.clone(), doors.clone());
+        let serving = tokio::spawn(serving);
+        let (mut seen, mut longest) = (0, 0);
+        let watching = async {
+            while seen < MANY {
+                tokio::task::yield_now().await;
+                let now = answered.load(Ordering::Relaxed);
+                (longest, seen) = (longest.max(now - seen), now);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), watching).await.expect("all are answered");
+        assert!(longest <= AT_A_TIME, "{longest} of {MANY} before it was another's turn");
+        doors.close();
+        drop(client);
+        serving.await.expect("no panic");
+        tasks.close();
+        tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await.expect("all connections end");
     }
 }

@@ -99,8 +99,8 @@ impl Posts {
         }
     }
 
-    /// Sends a response, the `last` one or not. Receipts in it are served once the kernel has taken its last byte. Gives whether the connection
-    /// can be used again.
+    /// Sends a response, the `last` one or not. Receipts in it are served once the kernel has taken its last byte. Gives
+    /// whether the connection can be used again.
     ///
     /// # Errors
     /// When the peer is gone, or took nothing for as long as it may.
@@ -134,7 +134,8 @@ impl Posts {
 
     async fn write(&mut self, mut out: impl Buf, patience: Duration, metrics: &Metrics) -> io::Result<()> {
         // Mostly the kernel takes all of it at once, and nobody needs a timer, or room for one.
-        if out.chunk().len() == out.remaining()
+        if out.has_remaining()
+            && out.chunk().len() == out.remaining()
             && let Ok(written) = self.tcp.try_write(out.chunk())
         {
             metrics.sent_bytes.inc_by(written as u64);

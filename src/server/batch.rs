@@ -102,8 +102,10 @@ impl Server {
         let mut receipts = Vec::new();
         let mut connected = false;
         let mut run = Vec::new();
-        // Boxed at once: everything on the way would have room for it, and copy that.
-        for mut message in connects_last(messages).into_iter().map(Box::new) {
+        // Boxed at once: everything on the way would have room for a message, and copy that; and what they lay in, which has
+        // room for several, is not kept by a poll that is held.
+        let messages: Vec<_> = connects_last(messages).into_iter().map(Box::new).collect();
+        for mut message in messages {
             if self.incoming(&mut message, request).await == Verdict::Drop {
                 continue;
             }

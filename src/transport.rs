@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -114,5 +114,43 @@ impl Web {
 
     fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    /// What extensions may ask of a request's headers for as long as its poll, socket or stream is there.
+    fn kept(&self, headers: &HeaderMap) -> HeaderMap {
+        if self.server().has_extensions() { own(headers) } else { HeaderMap::new() }
+    }
+}
+
+/// Headers with memory of their own. A clone would share the connection's read buffer, and keep all of it.
+fn own(headers: &HeaderMap) -> HeaderMap {
+    let mut own = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            copy.set_sensitive(value.is_sensitive());
+            own.append(name, copy);
+        }
+    }
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_headers_keeps_no_buffer() {
+        let buffer = Bytes::from(b"GET / HTTP/1.1\r\nCookie: a\r\nCookie: b\r\n\r\n".to_vec());
+        let mut headers = HeaderMap::new();
+        for at in [24, 35] {
+            let value = HeaderValue::from_maybe_shared(buffer.slice(at..=at)).expect("a letter");
+            headers.append("cookie", value);
+        }
+        let own = own(&headers);
+        drop(headers);
+        assert!(buffer.is_unique());
+        assert_eq!(own.get_all("cookie").iter().collect::<Vec<_>>(), ["a", "b"]);
     }
 }

@@ -1,8 +1,8 @@
 //! The way of a request's messages through the server, and the two wire forms of its answer. Used by both kinds of
 //! polling.
 
+use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, HeaderValue};
-use http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use super::reply::Answering;
@@ -32,7 +32,7 @@ impl Web {
             }
         };
         let origin = cors::origin(headers);
-        let headers = if self.server().has_extensions() { own(headers) } else { HeaderMap::new() };
+        let headers = self.kept(headers);
         let request = RequestInfo {
             id: arrival.id,
             transport,
@@ -80,19 +80,6 @@ impl Web {
             _ => self.malformed(&error.to_string()),
         }
     }
-}
-
-/// Headers with memory of their own. A clone would share that of the connection's read buffer, and keep all of it for as
-/// long as a poll is held.
-fn own(headers: &HeaderMap) -> HeaderMap {
-    let mut own = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
-        if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
-            copy.set_sensitive(value.is_sensitive());
-            own.append(name, copy);
-        }
-    }
-    own
 }
 
 /// An error's text as a sentence for people.

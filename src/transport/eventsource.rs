@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -54,12 +54,11 @@ impl Web {
         };
         // One chunk under way: what the connection does not take stays in the outbox.
         let (sender, mut receiver) = mpsc::channel::<Bytes>(1);
-        let request_headers = if self.server().has_extensions() { headers.clone() } else { HeaderMap::new() };
         let request = RequestInfo {
             id: arrival.id,
             transport: Transport::EventSource,
             dialect: mount.dialect(),
-            headers: request_headers,
+            headers: self.kept(headers),
             peer: Some(arrival.peer),
             internal: false,
         };

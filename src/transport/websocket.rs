@@ -57,12 +57,11 @@ impl Web {
                 return reply::response(StatusCode::BAD_REQUEST, "text/plain", "Cannot upgrade this connection");
             }
         };
-        let kept = if self.server().has_extensions() { headers.clone() } else { HeaderMap::new() };
         let request = RequestInfo {
             id: arrival.id,
             transport: Transport::WebSocket,
             dialect: mount.dialect(),
-            headers: kept,
+            headers: self.kept(headers),
             peer: Some(arrival.peer),
             internal: false,
         };

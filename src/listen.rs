@@ -1,7 +1,6 @@
 //! Listening sockets: our own accept loop, because that is where limits, time-outs and a clean end are to be had
-//! (`docs/design.md`, "Listener"). Plain POSTs are read and answered in `posts`, all else by hyper; warp routes all but the POSTs of
-//! mounts.
-//! Knows HTTP connections, not what is asked on them.
+//! (`docs/design.md`, "Listener"). Plain POSTs are read and answered in `posts`, all else by hyper; warp routes all but the
+//! plain POSTs of mounts, which go to `Web` as they are. Knows HTTP connections, not what is asked on them.
 
 mod connection;
 mod guest;

@@ -32,18 +32,21 @@ pub(super) fn check_file(file: File<'_>) -> Result<(), ConfigError> {
     }
 }
 
-/// Whether every `WEFT_*` variable is a setting.
+/// Whether every `WEFT_*` variable is a setting, and can be read.
 ///
 /// # Errors
-/// A variable that is no setting, and which one may be meant.
+/// A variable that is no setting, and which one may be meant; or one whose value is not UTF-8, which no layer would count.
 pub(super) fn check_environment() -> Result<(), ConfigError> {
     let settings = Settings::of_config()?;
-    for (name, _) in std::env::vars_os() {
-        let Some(name) = name.to_str() else { continue };
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy();
         let lower = name.to_ascii_lowercase();
-        let Some(path) = lower.strip_prefix("weft_").filter(|_| !OF_CLIENTS.contains(&name)) else { continue };
+        let Some(path) = lower.strip_prefix("weft_").filter(|_| !OF_CLIENTS.contains(&&*name)) else { continue };
         // A dot would be taken for the two underscores.
         if !path.contains('.') && settings.paths.contains(&path.replace("__", ".")) {
+            if value.to_str().is_none() {
+                return Err(ConfigError::Source(format!("environment variable `{name}` is not UTF-8")));
+            }
             continue;
         }
         let hint = settings.variable_meant(path);

@@ -41,7 +41,7 @@ impl Config {
     /// Reads all layers: defaults, `file`, the `WEFT_*` environment, flags; then checks the whole.
     ///
     /// # Errors
-    /// [`ConfigError`] that names the key, and the file, variable or flag.
+    /// [`ConfigError`] that names the key, and the flag, variable, file or default that counts.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {
         let text = file.map(read).transpose()?;
         let file = file.zip(text.as_deref());

@@ -14,8 +14,8 @@ use super::reply::Answering;
 use super::websocket::{self, TakeStream};
 use super::{Arrival, LogHandle, Mount, Web, cors, files, pages, reply};
 
-/// Everything on the public listener. Requests must carry an [`Arrival`], and a [`TakeStream`] where they can become
-/// sockets.
+/// Everything a client can ask; the listener spares plain POSTs this way ([`Web::route_post`]). Requests must carry an
+/// [`Arrival`], and a [`TakeStream`] where they can become sockets.
 pub fn routes(web: Web) -> BoxedFilter<(Response,)> {
     warp::method()
         .and(warp::ext::get::<Arrival>())

@@ -1,5 +1,7 @@
 //! Bad usage and bad configuration: exit code 2, and a message that names what is wrong.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -164,6 +166,17 @@ async fn mistakes_are_refused_before_anything_starts() {
         }
     }
     assert!(failures.is_empty(), "{}:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// A value that cannot be read would else be as good as none.
+#[tokio::test]
+async fn a_variable_that_is_not_utf8_is_refused() {
+    let mut command = weft(&["check-config"]);
+    command.env("WEFT_TIMEOUT", OsStr::from_bytes(b"30s\xff"));
+    let output = ended(command).await;
+    let complaint = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{complaint}");
+    assert!(complaint.contains("`WEFT_TIMEOUT` is not UTF-8"), "{complaint}");
 }
 
 /// Makes a mistake; gives what is wrong with the outcome.

@@ -188,6 +188,16 @@ impl Load {
         self.clients + own + self.churners()
     }
 
+    /// Publish requests that may be under way at the same time, each on a connection of its own: those of clients that poll.
+    /// At a rate there is one for each publisher as long as the server keeps up.
+    pub fn requests(&self) -> u32 {
+        match self.rate {
+            _ if self.transport != Transport::LongPolling || !self.scenario.publishes() => 0,
+            Rate::Max => self.publishers.saturating_mul(self.in_flight / self.batch),
+            Rate::PerSecond(_) => self.publishers,
+        }
+    }
+
     /// Clients that come and go.
     pub(super) fn churners(&self) -> u32 {
         // Each stays for about five seconds.

@@ -11,8 +11,9 @@ use crate::bench::{Endpoint, Load, Plan, Protocol, Rate, Scenario, Target, Trans
 
 /// The address of a node with default settings.
 const DEFAULT_URL: &str = "http://127.0.0.1:8000/bayeux";
-/// Connections that come from one address: as many ports as a system has, with room for those that are closing.
-const PER_SOURCE: u32 = 20_000;
+/// Connections that come from one address. A system has some 28,000 ports or more, but finds a free one slowly when half of
+/// them are taken.
+const PER_SOURCE: u32 = 10_000;
 /// Files that are not connections.
 const OTHER_FILES: u64 = 100;
 
@@ -156,13 +157,12 @@ impl BenchArguments {
         let targets = self.targets()?;
         let mut load = self.load(&targets)?;
         load.check()?;
-        let connections = load.connections();
-        // A poll under way has a connection, and so may a publish.
-        let needed = u64::from(connections) + u64::from(load.publishers) + OTHER_FILES;
+        let connections = load.connections().saturating_add(load.requests());
+        let needed = u64::from(connections) + OTHER_FILES;
         if needed > files {
             bail!(
                 "{connections} connections need about {needed} open files, this process may have {files}: raise the \
-                 limit (`ulimit -n`), or run several processes"
+                 limit (`ulimit -n`), run several processes, or have less under way (`--in-flight`)"
             );
         }
         if load.sources.is_empty() {
@@ -302,7 +302,7 @@ fn target(at: usize, text: &str) -> anyhow::Result<Target> {
     Ok(target)
 }
 
-/// Addresses to come from, when there are too many clients for the ports of one and all targets are on loopback.
+/// Addresses to come from, when there are too many connections for the ports of one and all targets are on loopback.
 fn sources(targets: &[Target], connections: u32) -> Vec<IpAddr> {
     let mut endpoints = targets.iter().flat_map(|target| &target.endpoints);
     if connections <= PER_SOURCE || !endpoints.all(Endpoint::is_loopback) {
@@ -310,4 +310,27 @@ fn sources(targets: &[Target], connections: u32) -> Vec<IpAddr> {
     }
     let count = connections.div_ceil(PER_SOURCE).min(250) as u8;
     (2..2 + count).map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArguments,
+    }
+
+    #[test]
+    fn requests_under_way_need_ports_too() {
+        for (under_way, sources) in [("1", 0), ("16", 2)] {
+            let line = "bench polling --clients 1000 --channels 1000 --rate max --url http://127.0.0.1:1/ --in-flight";
+            let line = Line::parse_from(line.split(' ').chain([under_way]));
+            let plan = line.bench.plan(1 << 20).expect("a sound plan");
+            assert_eq!(plan.load.sources.len(), sources, "{under_way}");
+        }
+    }
 }

@@ -79,7 +79,10 @@ impl Floor {
     fn new(port: u16) -> Result<Self> {
         rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the file limit")?;
         let poll = Poll::new()?;
-        let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        // The standard library lets more connections wait than mio does: thousands come at once.
+        let listener = std::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (connections, rooms) = (HashMap::new(), HashMap::new());
         let (polls, buffer) = (Polls::default(), vec![0; READ]);

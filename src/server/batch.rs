@@ -114,7 +114,7 @@ impl Server {
                 if alone {
                     Box::pin(self.handle_publish(message, request, &mut array)).await;
                 } else {
-                    run.push(*message);
+                    run.push(message);
                 }
                 continue;
             }
@@ -178,19 +178,27 @@ impl Server {
         let mut connected = false;
         let mut run = Vec::new();
         let mut array = Array::default();
-        for mut message in connects_last(messages) {
+        // Boxed at once, as above.
+        let messages: Vec<_> = connects_last(messages).into_iter().map(Box::new).collect();
+        for mut message in messages {
             if self.incoming(&mut message, request).await == Verdict::Drop {
                 continue;
             }
             let kind = kind(&message);
             if is_stored(&message) {
-                run.push(message);
+                if alone {
+                    self.handle_publish(message, request, &mut array).await;
+                } else {
+                    run.push(message);
+                }
                 continue;
             }
-            self.handle_publishes(std::mem::take(&mut run), request, &mut array).await;
-            // Boxed, here and below: most frames are publishes, and need not carry the room for what is asked rarely.
+            // Boxed, here and below: most frames are one publish, and need not carry the room for anything else.
+            if !run.is_empty() {
+                Box::pin(self.handle_publishes(std::mem::take(&mut run), request, &mut array)).await;
+            }
             if kind != Kind::Connect {
-                for reply in Box::pin(self.handle_asked(message, request)).await {
+                for reply in Box::pin(self.handle_asked(*message, request)).await {
                     self.encode_reply(&mut array, reply, request).await;
                 }
                 continue;
@@ -226,7 +234,9 @@ impl Server {
                 SocketConnect::Close(why) => outcome.close = Some(why),
             }
         }
-        self.handle_publishes(run, request, &mut array).await;
+        if !run.is_empty() {
+            Box::pin(self.handle_publishes(run, request, &mut array)).await;
+        }
         outcome.replies = array.close();
         outcome
     }
@@ -246,10 +256,11 @@ impl Server {
     }
 
     /// Publishes that follow each other: they are stored in one step of the engine, in their order. Adds their replies.
-    async fn handle_publishes(&self, mut run: Vec<Message>, request: &RequestInfo, array: &mut Array) {
+    #[expect(clippy::vec_box, reason = "they are boxed before and needed so behind")]
+    async fn handle_publishes(&self, mut run: Vec<Box<Message>>, request: &RequestInfo, array: &mut Array) {
         if run.len() < 2 {
             if let Some(message) = run.pop() {
-                self.handle_publish(Box::new(message), request, array).await;
+                self.handle_publish(message, request, array).await;
             }
             return;
         }

@@ -45,12 +45,13 @@ impl Server {
     }
 
     /// As [`Server::publish`] for each of these, in their order, in one call to the engine.
-    pub(super) async fn publish_all(&self, messages: Vec<Message>, request: &RequestInfo) -> Vec<Handled> {
+    #[expect(clippy::vec_box, reason = "they are boxed before and needed so behind")]
+    pub(super) async fn publish_all(&self, messages: Vec<Box<Message>>, request: &RequestInfo) -> Vec<Handled> {
         let mut publications = Vec::with_capacity(messages.len());
         let mut waiting = Vec::with_capacity(messages.len());
         for message in messages {
             let (reply, advice) = (Box::new(message.reply()), message.reply_advice.clone());
-            let prepared = self.prepare(Box::new(message), request).await.map(|prepared| match prepared {
+            let prepared = self.prepare(message, request).await.map(|prepared| match prepared {
                 Prepared::Message(publication, told) => {
                     publications.push(publication);
                     Waiting::Stored(told)

@@ -1,6 +1,6 @@
 //! Listening sockets: our own accept loop, because that is where limits, time-outs and a clean end are to be had
-//! (`docs/design.md`, "Listener"). Plain POSTs are read and answered in `posts`, all else by hyper; warp routes all but the
-//! plain POSTs of mounts, which go to `Web` as they are. Knows HTTP connections, not what is asked on them.
+//! (`docs/design.md`, "Listener"). Plain POSTs are read and answered in `posts`, all else by hyper; warp routes all but
+//! the plain POSTs of mounts, which go to `Web` as they are. Knows HTTP connections, not what is asked on them.
 
 mod connection;
 mod guest;
@@ -203,8 +203,8 @@ impl Acceptor {
         let mut posts = Posts::new(tcp, place, self.settings);
         let old_at = old_at(self.settings.max_age);
         loop {
-            // Reading and writing without waiting cost nothing of what a task may do at a time: a peer that sends thousands of
-            // requests ahead would hold up all others.
+            // Taking a request that was read before, and writing without waiting, cost nothing of what a task may do at a
+            // time: a peer that sends thousands of requests ahead would hold up all others.
             tokio::task::coop::consume_budget().await;
             let answering = match posts.next(&self.doors.closed, &self.metrics).await {
                 // Here, so that the box is gone while the answer is waited for.

@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::{Context, Result};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use nix::sys::socket::Backlog;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -79,10 +80,9 @@ impl Floor {
     fn new(port: u16) -> Result<Self> {
         rlimit::increase_nofile_limit(u64::MAX).context("cannot raise the file limit")?;
         let poll = Poll::new()?;
-        // The standard library lets more connections wait than mio does: thousands come at once.
-        let listener = std::net::TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        listener.set_nonblocking(true)?;
-        let mut listener = TcpListener::from_std(listener);
+        let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        // As many may wait as the system allows, not 128: thousands come at once.
+        nix::sys::socket::listen(&listener, Backlog::MAXCONN)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let (connections, rooms) = (HashMap::new(), HashMap::new());
         let (polls, buffer) = (Polls::default(), vec![0; READ]);

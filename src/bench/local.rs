@@ -247,10 +247,10 @@ impl Local {
         if !sources.is_empty() {
             let next = self.next_source.get();
             self.next_source.set(next + 1);
-            // The port is chosen when the other end is known too: `bind` would look at those of all ends, for 0.3 ms or more
-            // when there are ten thousand. Where this cannot be asked for, it takes that long.
+            // The port is chosen when the other end is known too: `bind` would look at those of all ends, for 0.3 ms or
+            // more when there are ten thousand. Where this cannot be asked for, it takes that long.
             let _ = setsockopt(&socket, IpBindAddressNoPort, &true);
-            // Ports of earlier rounds may still be in TIME_WAIT.
+            // And then ports of earlier rounds may still be in TIME_WAIT.
             socket.set_reuseaddr(true).map_err(ClientError::Connect)?;
             socket.bind(SocketAddr::new(sources[next % sources.len()], 0)).map_err(ClientError::Connect)?;
         }

@@ -188,8 +188,8 @@ impl Load {
         self.clients + own + self.churners()
     }
 
-    /// Publish requests that may be under way at the same time, each on a connection of its own: those of clients that poll.
-    /// At a rate there is one for each publisher as long as the server keeps up.
+    /// Publish requests that may be under way at the same time, each on a connection of its own: those of clients that
+    /// poll. At a rate there is one for each publisher as long as the server keeps up.
     pub fn requests(&self) -> u32 {
         match self.rate {
             _ if self.transport != Transport::LongPolling || !self.scenario.publishes() => 0,
@@ -228,6 +228,11 @@ impl Endpoint {
     /// Whether it is on this machine.
     pub fn is_loopback(&self) -> bool {
         self.address.ip().is_loopback()
+    }
+
+    /// Whether it is on this machine, by IPv4.
+    pub fn is_ipv4_loopback(&self) -> bool {
+        self.is_loopback() && self.address.is_ipv4()
     }
 
     /// Reads a URL and looks up its host.

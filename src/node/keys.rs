@@ -35,7 +35,8 @@ pub(super) fn check_file(file: File<'_>) -> Result<(), ConfigError> {
 /// Whether every `WEFT_*` variable is a setting, and can be read.
 ///
 /// # Errors
-/// A variable that is no setting, and which one may be meant; or one whose value is not UTF-8, which no layer would count.
+/// A variable that is no setting, and which one may be meant; or one whose value is not UTF-8, which no layer would
+/// count.
 pub(super) fn check_environment() -> Result<(), ConfigError> {
     let settings = Settings::of_config()?;
     for (name, value) in std::env::vars_os() {

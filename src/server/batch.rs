@@ -102,10 +102,7 @@ impl Server {
         let mut receipts = Vec::new();
         let mut connected = false;
         let mut run = Vec::new();
-        // Boxed at once: everything on the way would have room for a message, and copy that; and what they lay in, which has
-        // room for several, is not kept by a poll that is held.
-        let messages: Vec<_> = connects_last(messages).into_iter().map(Box::new).collect();
-        for mut message in messages {
+        for mut message in boxed(connects_last(messages)) {
             if self.incoming(&mut message, request).await == Verdict::Drop {
                 continue;
             }
@@ -178,9 +175,7 @@ impl Server {
         let mut connected = false;
         let mut run = Vec::new();
         let mut array = Array::default();
-        // Boxed at once, as above.
-        let messages: Vec<_> = connects_last(messages).into_iter().map(Box::new).collect();
-        for mut message in messages {
+        for mut message in boxed(connects_last(messages)) {
             if self.incoming(&mut message, request).await == Verdict::Drop {
                 continue;
             }
@@ -400,6 +395,15 @@ pub fn is_stored(message: &Message) -> bool {
     kind(message) == Kind::Publish && !message.channel.starts_with("/service/")
 }
 
+/// Each in a box: everything on the way would have room for a message, and copy that. What they lay in has room for several,
+/// and is not kept for as long as a poll is held, so it is not collected into.
+#[expect(clippy::vec_box, reason = "see above")]
+fn boxed(messages: Vec<Message>) -> Vec<Box<Message>> {
+    let mut boxed = Vec::with_capacity(messages.len());
+    boxed.extend(messages.into_iter().map(Box::new));
+    boxed
+}
+
 /// A connect is processed after the rest of its batch, so that its reply carries what the batch published (Faye answers
 /// in order of completion). It stays before a disconnect, which would end its session.
 fn connects_last(messages: Vec<Message>) -> Vec<Message> {
@@ -425,6 +429,13 @@ fn connects_last(messages: Vec<Message>) -> Vec<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_messages_lay_in_is_not_kept() {
+        let mut messages = Vec::with_capacity(100);
+        messages.push(Message::default());
+        assert_eq!(boxed(messages).capacity(), 1);
+    }
 
     fn ordered(channels: &[&str]) -> Vec<String> {
         let messages = channels.iter().map(|channel| Message { channel: (*channel).to_owned(), ..Message::default() });

@@ -11,8 +11,8 @@ use crate::bench::{Endpoint, Load, Plan, Protocol, Rate, Scenario, Target, Trans
 
 /// The address of a node with default settings.
 const DEFAULT_URL: &str = "http://127.0.0.1:8000/bayeux";
-/// Connections that come from one address. A system has some 28,000 ports or more, but finds a free one slowly when half of
-/// them are taken.
+/// Connections that come from one address. A system has some 28,000 ports or more, but finds a free one slowly when half
+/// of them are taken.
 const PER_SOURCE: u32 = 10_000;
 /// Files that are not connections.
 const OTHER_FILES: u64 = 100;
@@ -127,7 +127,7 @@ pub(in crate::cli) struct BenchArguments {
     #[arg(long, value_name = "T", default_value_t = 1)]
     threads: u32,
     /// Addresses that connections come from, with commas [default: the system's choice; 127.0.0.2, 127.0.0.3 and so on
-    /// for many clients on loopback].
+    /// for many connections to loopback].
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     sources: Vec<IpAddr>,
     /// Start of all randomness [default: by time].
@@ -160,9 +160,13 @@ impl BenchArguments {
         let connections = load.connections().saturating_add(load.requests());
         let needed = u64::from(connections) + OTHER_FILES;
         if needed > files {
+            let less = match load.requests() {
+                0 => "or run several processes",
+                _ => "run several processes, or have fewer requests under way (`--in-flight`)",
+            };
             bail!(
                 "{connections} connections need about {needed} open files, this process may have {files}: raise the \
-                 limit (`ulimit -n`), run several processes, or have less under way (`--in-flight`)"
+                 limit (`ulimit -n`), {less}"
             );
         }
         if load.sources.is_empty() {
@@ -305,7 +309,8 @@ fn target(at: usize, text: &str) -> anyhow::Result<Target> {
 /// Addresses to come from, when there are too many connections for the ports of one and all targets are on loopback.
 fn sources(targets: &[Target], connections: u32) -> Vec<IpAddr> {
     let mut endpoints = targets.iter().flat_map(|target| &target.endpoints);
-    if connections <= PER_SOURCE || !endpoints.all(Endpoint::is_loopback) {
+    // All of `127.0.0.0/8` is loopback, and of IPv6 one address.
+    if connections <= PER_SOURCE || !endpoints.all(Endpoint::is_ipv4_loopback) {
         return Vec::new();
     }
     let count = connections.div_ceil(PER_SOURCE).min(250) as u8;

@@ -13,8 +13,9 @@ use super::reply;
 use super::shared::Shared;
 use crate::engine::{EngineError, Publication, Published};
 
-/// What one call stores: a script holds up everybody else.
-const BATCH: Most = Most { jobs: 64, bytes: 256 * 1024 };
+/// What one call stores: a script holds up everybody else, for some 20 us a message. With less, calls are what publishers
+/// wait for when there are many (docs/performance.md).
+const BATCH: Most = Most { jobs: 256, bytes: 256 * 1024 };
 
 /// Where messages are handed in.
 pub(super) struct Publisher(Entrance<Publication, Published>);

@@ -41,7 +41,7 @@ async fn misuse() {
         ("fan-out --size 3", "--size"),
         ("fan-out --clients 0", "--clients"),
         ("fan-out --clients 500000", "files"),
-        ("polling --rate max --in-flight 1000000", "files"),
+        ("polling --rate max --clients 1000 --channels 1000 --in-flight 1000000", "--in-flight"),
         ("fan-out --clients 3 --channels 7", "multiple"),
         ("polling --transport websocket", "long-polling"),
         ("one-to-one --channels 3", "--channels"),

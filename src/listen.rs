@@ -203,8 +203,8 @@ impl Acceptor {
         let mut posts = Posts::new(tcp, place, self.settings);
         let old_at = old_at(self.settings.max_age);
         loop {
-            // Taking a request that was read before, and writing without waiting, cost nothing of what a task may do at a
-            // time: a peer that sends thousands of requests ahead would hold up all others.
+            // Taking a request that was read before, and writing without waiting, cost nothing of what a task may do at
+            // a time: a peer that sends thousands of requests ahead would hold up all others.
             tokio::task::coop::consume_budget().await;
             let answering = match posts.next(&self.doors.closed, &self.metrics).await {
                 // Here, so that the box is gone while the answer is waited for.

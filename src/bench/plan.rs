@@ -225,14 +225,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether it is on this machine.
-    pub fn is_loopback(&self) -> bool {
-        self.address.ip().is_loopback()
-    }
-
     /// Whether it is on this machine, by IPv4.
     pub fn is_ipv4_loopback(&self) -> bool {
-        self.is_loopback() && self.address.is_ipv4()
+        self.address.is_ipv4() && self.address.ip().is_loopback()
     }
 
     /// Reads a URL and looks up its host.

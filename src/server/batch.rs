@@ -395,8 +395,8 @@ pub fn is_stored(message: &Message) -> bool {
     kind(message) == Kind::Publish && !message.channel.starts_with("/service/")
 }
 
-/// Each in a box: everything on the way would have room for a message, and copy that. What they lay in has room for several,
-/// and is not kept for as long as a poll is held, so it is not collected into.
+/// Each in a box: everything on the way would have room for a message, and copy that. `collect` would keep what they lie
+/// in, with room for several, for as long as a poll is held.
 #[expect(clippy::vec_box, reason = "see above")]
 fn boxed(messages: Vec<Message>) -> Vec<Box<Message>> {
     let mut boxed = Vec::with_capacity(messages.len());

@@ -11,8 +11,8 @@ use crate::bench::{Endpoint, Load, Plan, Protocol, Rate, Scenario, Target, Trans
 
 /// The address of a node with default settings.
 const DEFAULT_URL: &str = "http://127.0.0.1:8000/bayeux";
-/// Connections that come from one address. A system has some 28,000 ports or more, but finds a free one slowly when half
-/// of them are taken.
+/// Connections that come from one address. A system has some 28,000 ports or more, but finds a free one slowly when
+/// half of them are taken.
 const PER_SOURCE: u32 = 10_000;
 /// Files that are not connections.
 const OTHER_FILES: u64 = 100;
@@ -160,9 +160,11 @@ impl BenchArguments {
         let connections = load.connections().saturating_add(load.requests());
         let needed = u64::from(connections) + OTHER_FILES;
         if needed > files {
-            let less = match load.requests() {
-                0 => "or run several processes",
-                _ => "run several processes, or have fewer requests under way (`--in-flight`)",
+            let less = match load.rate {
+                Rate::Max if load.requests() > 0 => {
+                    "run several processes, or have fewer requests under way (`--in-flight`)"
+                }
+                _ => "or run several processes",
             };
             bail!(
                 "{connections} connections need about {needed} open files, this process may have {files}: raise the \

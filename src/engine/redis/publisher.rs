@@ -13,8 +13,8 @@ use super::reply;
 use super::shared::Shared;
 use crate::engine::{EngineError, Publication, Published};
 
-/// What one call stores: a script holds up everybody else, for some 20 us a message. With less, calls are what publishers
-/// wait for when there are many (docs/performance.md).
+/// What one call stores: a script holds up everybody else, for some 20 us a message where one pattern matches. With
+/// less, calls are what publishers wait for when there are many (docs/performance.md).
 const BATCH: Most = Most { jobs: 256, bytes: 256 * 1024 };
 
 /// Where messages are handed in.
